@@ -1,0 +1,33 @@
+# make demo: sets up and runs the main job.  make test: sets up and runs the tests.  VENV=... puts the environment elsewhere.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: demo test test-all lint clean
+
+demo: $(VENV)/ready
+	$(RUN) train.py experiment=demo
+	$(RUN) generate.py run=latest decode=sample decode.num_return_sequences=3 prompt="" seed=1
+
+test: $(VENV)/ready-dev lint
+	$(RUN) -m pytest -m "not slow"
+
+test-all: $(VENV)/ready-dev lint
+	$(RUN) -m pytest
+
+lint: $(VENV)/ready-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,16 @@
+"""python app.py run=best: a page to write with a model, look inside it, see tokens, and compare runs."""
+
+from nanolm.schema import AppConfig, door
+
+
+def main(config: AppConfig) -> None:
+    from pathlib import Path
+
+    from nanolm.app.page import build, serve
+
+    blocks = build(Path(config.outputs), config.run, config.device, config.precision)
+    serve(blocks, config.host, config.port, browser=config.open)
+
+
+if __name__ == "__main__":
+    door("app", main)

@@ -1,0 +1,14 @@
+"""python compare.py sweep=latest: one table, plots and a page that say what a set of runs has taught."""
+
+from nanolm.comparing.config import CompareConfig
+from nanolm.schema import door
+
+
+def main(config: CompareConfig) -> None:
+    from nanolm.comparing.compare import compare
+
+    compare(config)
+
+
+if __name__ == "__main__":
+    door("compare", main)

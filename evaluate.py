@@ -1,0 +1,15 @@
+"""python evaluate.py run=latest data=files data.path=mine.txt: bits per byte of any text under a run."""
+
+from nanolm.schema import EvaluateConfig, door
+
+
+def main(config: EvaluateConfig) -> None:
+    from pathlib import Path
+
+    from nanolm.evaluating import evaluate
+
+    evaluate(config.run, config.data, config.split, Path(config.outputs), config.device, config.precision)
+
+
+if __name__ == "__main__":
+    door("evaluate", main)

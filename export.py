@@ -1,0 +1,13 @@
+"""python export.py run=best format=hf: a folder that transformers opens, or a Hugging Face Space."""
+
+from nanolm.schema import ExportConfig, door
+
+
+def main(config: ExportConfig) -> None:
+    from nanolm.export import export
+
+    export(config.run, config.format, config.folder, config.push, config.outputs)
+
+
+if __name__ == "__main__":
+    door("export", main)

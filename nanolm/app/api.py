@@ -1,0 +1,47 @@
+"""What programs can call, with gradio_client or plain HTTP: plain values in, plain values out.
+
+In: the models. Out: the endpoints /write /look /tokens /runs. `run`: a name that /runs gives, empty: the page's first.
+"""
+
+import dataclasses
+
+import gradio as gr
+
+from nanolm.app.look import predictions, read
+from nanolm.app.models import Models, bounded, polite, seeded, text
+from nanolm.app.tokens import spelled
+from nanolm.config import ConfigError, build
+from nanolm.text import normalise
+
+
+def endpoints(models: Models) -> None:
+    """Adds them to the page that is being laid out."""
+
+    def write(prompt: str = "", decode: dict | None = None, seed: int | None = None, run: str = "") -> list[dict]:
+        """What follows the prompt. decode: a strategy's name and settings, {"name": "beam", "num_beams": 5}."""
+        with polite():
+            if not isinstance(decode, dict | None):
+                raise ConfigError("decode: must be an object with name and settings")
+            config = bounded(build("decode", {"name": "sample", **(decode or {})}))
+            [found] = models.open(run or models.first).complete([text("prompt", prompt)], config, seeded(seed))
+            return [{"text": one.text, **dataclasses.asdict(one)} for one in found]
+
+    def look(words: str, run: str = "") -> list[dict]:
+        """For each token: token, logprob (nats), rank, and the likeliest in its place with their probabilities."""
+        with polite():
+            generator = models.open(run or models.first)
+            return predictions(generator, read(generator, words))
+
+    def tokens(words: str, run: str = "") -> list[dict]:
+        """The tokens of a text with their ids; 1 is <UNK>."""
+        with polite():
+            tokenizer = models.open(run or models.first).tokenizer
+            ids = tokenizer.encode(normalise(text("words", words), tokenizer.normalise))
+            return [{"id": i, "token": token} for i, token in zip(ids, spelled(tokenizer, ids), strict=True)]
+
+    def runs() -> list[str]:
+        """The names of the runs that can be used, the newest first."""
+        return list(models.names())
+
+    for function in (write, look, tokens, runs):
+        gr.api(function, concurrency_id="model")

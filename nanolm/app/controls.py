@@ -1,0 +1,59 @@
+"""A decoding strategy's fields as controls, explained by the comments beside the fields; and back, a config.
+
+Knows no single strategy: a new one shows up by itself.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import gradio as gr
+from gradio.components import Component
+
+from nanolm.config import ConfigError, build
+from nanolm.decode.base import DecodeConfig
+
+SHARED = [field.name for field in fields(DecodeConfig) if field.name not in ("name", "num_return_sequences")]
+WORDS: dict[str, Any] = {"true": True, "false": False}
+
+
+def own(cls: type) -> dict[str, Component]:
+    """Controls of a strategy's own fields; the number of texts is one where there may be several."""
+    names = [field.name for field in fields(cls) if field.name not in ("name", *SHARED)]
+    try:
+        cls(num_return_sequences=2)
+    except ConfigError:
+        names.remove("num_return_sequences")
+    return {name: control(cls, name) for name in names}
+
+
+def control(cls: type, name: str) -> Component:
+    """One field's: a box to tick, a number, a choice where the comment says `a | b`, or words."""
+    source = "".join(map(inspect.getsource, cls.__mro__[:-1]))
+    remark = re.search(rf"^ +{name}: .*?  # (.+)$", source, re.MULTILINE)
+    about: dict[str, Any] = {"label": name, "min_width": 165, "info": remark and remark[1].replace("null", "none")}
+    hint, default = get_type_hints(cls)[name], getattr(cls, name)
+    if hint is bool:
+        return gr.Checkbox(default, **about)
+    if hint in (int, float):
+        return gr.Number(default, precision=0 if hint is int else None, step=1 if hint is int else 0.1, **about)
+    if remark and " | " in remark[1]:
+        return gr.Dropdown([(word, WORDS.get(word, word)) for word in remark[1].split(" | ")], value=default, **about)
+    return gr.Textbox(default, placeholder="none", max_lines=1, max_length=40, **about)  # a gr.Number can't be empty
+
+
+def read(value: Any) -> Any:
+    """What a control holds: of typed words the number that they spell, None where there are none."""
+    try:
+        return json.loads(value.strip() or "null") if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def config(name: str, controls: Mapping[str, Component], values: Mapping[Component, Any]) -> DecodeConfig:
+    """The strategy as its controls stand. Raises ConfigError."""
+    made: DecodeConfig = build("decode", {"name": name} | {key: read(values[c]) for key, c in controls.items()})
+    return made

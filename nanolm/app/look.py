@@ -1,0 +1,89 @@
+"""The tab Look inside: how likely each token of a text was to the model, and what its heads looked at.
+
+In: a text, best one just written, with its ids. Out: two pages, each in a frame that can't reach this one.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from math import exp
+from typing import Any
+
+import gradio as gr
+import torch
+from gradio.components import Component
+
+from nanolm import attention
+from nanolm.app.models import Models, polite, text
+from nanolm.app.tokens import spelled, visible
+from nanolm.app.write import Text
+from nanolm.decode.base import DecodeConfig
+from nanolm.generator import Generator
+from nanolm.page import Html, frame, page, tag
+
+TOP = 10  # of the likeliest tokens at each place
+FULL = 10.0  # nats of the fullest colour
+
+
+def read(generator: Generator, words: Any) -> list[int]:
+    """The ids of a text, from <BOS> on."""
+    [(_, ids)] = generator.read([text("text", words)], DecodeConfig(max_new_tokens=1))
+    return ids
+
+
+@torch.inference_mode()
+def predictions(generator: Generator, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """For each token but the first: token, logprob (nats), rank, and the likeliest there as `top`: [(token, share)]."""
+    model, shown, found = generator.model, generator.tokenizer.decode_token, []
+    for token, hidden in zip(ids[1:], model(torch.tensor([ids[:-1]], device=model.device))[0], strict=True):
+        logprobs = model.logits(hidden).log_softmax(-1)
+        order = logprobs.argsort(descending=True, stable=True).tolist()
+        top = [(shown(likely), float(logprobs[likely].exp())) for likely in order[:TOP]]
+        rank = order.index(token) + 1
+        found.append({"token": shown(token), "logprob": float(logprobs[token]), "rank": rank, "top": top})
+    return found
+
+
+def likelihood(generator: Generator, ids: Sequence[int]) -> str:
+    """The page on which each token is coloured by its logprob, and shows what the model held likely in its place."""
+    rows, buttons = predictions(generator, ids), []
+    for row, words in zip(rows, spelled(generator.tokenizer, ids)[1:], strict=True):
+        buttons.append(tag("button", words, type="button", style=f"--s:{min(1.0, -row['logprob'] / FULL):.3f}"))
+        row |= {"token": visible(row["token"]), "top": [(visible(token), p) for token, p in row["top"]]}
+    nats = -sum(row["logprob"] for row in rows) / len(rows)
+    title = "How likely each token was"
+    head = f"{len(rows)} tokens of {nats:.2f} nats: as unsure as among {exp(nats):,.0f} equally likely ones."
+    both = tag("div", tag("div", *buttons, id="text"), tag("div", id="view"), id="both")
+    return page("likelihood", title, Html(tag("h1", title) + tag("p", head, id="legend") + both), rows)
+
+
+def look(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple[str, str]:
+    """Both pages, framed; of a text that this run has just written exactly its ids."""
+    with polite():
+        generator = models.open(run, lambda note: gr.Warning(escape(note)))
+        known = {one.prompt + one.new: one.ids for one in written if one.run == run}
+        ids = (known.get(words) or read(generator, words))[: generator.model.context]
+        if len(ids) < 2:
+            return tag("p", "Nothing to look at yet: write something, or type a text above."), ""
+        shown = ids[: attention.SHOWN]
+        tokens = [generator.tokenizer.decode_token(token) for token in shown]
+        heads = attention.page(tokens, attention.weights(generator.model, shown), "What each head looks at")
+        return frame(likelihood(generator, ids), "likelihood"), frame(heads, "attention")
+
+
+def tab(models: Models, run: Component, written: gr.State, here: gr.Tab) -> None:
+    """Lays the tab out; it looks at what was written last as soon as it is opened."""
+    which = gr.Radio([], label="Written last", visible=False)
+    words = gr.Textbox(label="Text", info="What was written last, or any other text.", max_lines=6)
+    go = gr.Button("Look", variant="primary", elem_classes="look")
+    pages = [gr.HTML(elem_classes="likelihood"), gr.HTML(elem_classes="attention")]
+
+    def last(written: Sequence[Text]) -> tuple[Any, Any]:
+        choices = [(f"{place} {one.strategy}", place) for place, one in enumerate(written, 1)]
+        return gr.Radio(choices, value=1, visible=len(choices) > 1), pick(1, written)
+
+    def pick(place: int, written: Sequence[Text]) -> Any:
+        return written[place - 1].prompt + written[place - 1].new if place <= len(written) else gr.skip()
+
+    chosen = [here.select(last, written, [which, words]), which.input(pick, [which, written], words)]
+    for event in (*(one.then for one in chosen), go.click, words.submit):
+        event(lambda *values: look(models, *values), [run, words, written], pages, concurrency_id="model")

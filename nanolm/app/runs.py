@@ -1,0 +1,38 @@
+"""The tab Runs: the comparison of all runs, and the choice of the model. In: the folder of runs. Out: a framed page."""
+
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gradio as gr
+
+from nanolm.app.models import Models, polite
+from nanolm.comparing.config import CompareConfig
+from nanolm.comparing.figures import draw
+from nanolm.comparing.page import page
+from nanolm.comparing.records import collect
+from nanolm.comparing.table import tables
+from nanolm.page import frame
+from nanolm.run import run_folders
+
+
+@lru_cache(1)
+def comparison(outputs: Path, written: tuple[float, ...]) -> str:
+    """compare.py's page of every run under `outputs`; drawn again only when a status has been `written` since."""
+    found, unranked = tables(collect(CompareConfig(outputs=str(outputs))), "test_bpb", [])
+    with TemporaryDirectory() as folder:
+        figures = [draw(table, Path(folder), f"{number}_") for number, table in enumerate(found)]
+        return frame(page("Runs", found, unranked, figures), "comparison")
+
+
+def tab(models: Models, run: gr.Dropdown, here: gr.Tab) -> None:
+    """Lays the tab out around the picker `run`."""
+    run.render()
+    output = gr.HTML(elem_classes="comparison")
+
+    def show() -> str:
+        with polite():
+            states = [folder / "status.json" for folder in run_folders(models.outputs)]
+            return comparison(models.outputs, tuple(path.stat().st_mtime for path in states if path.exists()))
+
+    here.select(show, None, output)

@@ -1,0 +1,115 @@
+"""Ids -> batches: rows of like length, for training (a fresh order every epoch) and evaluation (each token once).
+
+In: one split's ids and offsets, a context, a batch size. Out: int64 arrays. Which rows go together (`plan`) is kept
+apart from building them. Rows are padded on the right: causal attention needs no mask. Knows nothing of models.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from nanolm.tokenizer.base import PAD
+
+IGNORE = -100  # the target that no loss counts
+POOL = 100  # batches whose rows are sorted by length together
+
+
+class Ids(Protocol):
+    """What is needed of an encoded split: document i is ids[offsets[i] : offsets[i + 1]], <BOS> ... <EOS>."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int: ...
+
+
+@dataclass
+class Batch:
+    """`targets` are the ids one place on; IGNORE on padding and where another row scores. `tokens`: the rest."""
+
+    ids: np.ndarray  # int64 (B, T), PAD on the right
+    targets: np.ndarray  # int64 (B, T)
+    tokens: int
+
+
+@dataclass
+class EvaluationBatch(Batch):
+    """A Batch that says where its rows come from."""
+
+    documents: np.ndarray  # int64 (B,), a document's index in the split
+
+
+class Rows:
+    """The windows of at most `context` inputs over every document, each `stride` on from the one before.
+
+    `starts` into ids, `lengths` in inputs, `skips` in targets, `documents`: int64 (n,).
+    """
+
+    def __init__(self, encoded: Ids, context: int, stride: int) -> None:
+        self.ids, offsets = encoded.ids, np.asarray(encoded.offsets)
+        sizes = np.diff(offsets) - 1  # targets a document: all ids but <BOS>
+        windows = 1 + np.maximum(0, -(-(sizes - context) // stride))
+        self.documents = np.repeat(np.arange(len(sizes)), windows)
+        first = np.repeat(np.cumsum(windows) - windows, windows)  # the row where a row's document begins
+        shifts = (np.arange(len(self.documents)) - first) * stride
+        self.starts = offsets[self.documents] + shifts
+        self.lengths = np.minimum(context, sizes[self.documents] - shifts)
+        self.skips = np.where(shifts > 0, context - stride, 0)  # the first targets, scored by the row before
+
+    def batch(self, index: np.ndarray, multiple: int = 1) -> Batch:
+        """The rows of `index` side by side, padded to the longest rounded up to a `multiple`."""
+        lengths, skips = self.lengths[index], self.skips[index]
+        places = np.arange(-(-lengths.max() // multiple) * multiple)  # (T,)
+        real = places < lengths[:, None]  # (B, T)
+        where = self.starts[index, None] + np.where(real, places, 0)
+        ids, targets = (self.ids[place].astype(np.int64) for place in (where, where + 1))  # unsigned holds no IGNORE
+        ids[~real] = PAD
+        targets[~real | (places < skips[:, None])] = IGNORE
+        return Batch(ids, targets, int((lengths - skips).sum()))
+
+
+class TrainingBatches:
+    """Batches of `batch_size` rows (an epoch's last may be smaller). Longer documents are cut into rows of `context`
+    inputs that overlap by one id, so that every token but <BOS> is a target once an epoch."""
+
+    def __init__(self, encoded: Ids, context: int, batch_size: int, data_seed: int, multiple: int = 8) -> None:
+        self.rows = Rows(encoded, context, stride=context)
+        self.batch_size, self.data_seed, self.multiple = batch_size, data_seed, multiple
+        self.tokens = int(self.rows.lengths.sum())
+
+    def __len__(self) -> int:
+        return -(-len(self.rows.starts) // self.batch_size)
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each batch, a function of (data_seed, epoch) alone: a fresh permutation, cut into pools, each
+        sorted by length and cut into batches; then the batches in random order."""
+        chance = np.random.default_rng([self.data_seed, epoch])
+        order = chance.permutation(len(self.rows.starts))
+        size = POOL * self.batch_size
+        for first in range(0, len(order), size):
+            pool = order[first : first + size]
+            order[first : first + size] = pool[np.argsort(self.rows.lengths[pool], kind="stable")]
+        batches = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
+        return [batches[place] for place in chance.permutation(len(batches))]
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on; those before are planned but not built."""
+        for index in self.plan(epoch)[start:]:
+            yield self.rows.batch(index, self.multiple)
+
+
+def evaluation_batches(encoded: Ids, context: int, batch_tokens: int = 16384) -> Iterator[EvaluationBatch]:
+    """Every token but <BOS> as a target exactly once, longest rows first, at most `batch_tokens` places a batch.
+
+    Documents longer than the context are cut into windows that overlap by half of it: a token is scored with at least
+    half a context before it, and the overlap is scored in the earlier window only.
+    """
+    rows = Rows(encoded, context, stride=context - context // 2)
+    order = np.argsort(-rows.lengths, kind="stable")
+    while len(order):
+        size = max(1, batch_tokens // int(rows.lengths[order[0]]))
+        index, order = order[:size], order[size:]
+        batch = rows.batch(index)
+        yield EvaluationBatch(batch.ids, batch.targets, batch.tokens, rows.documents[index])

@@ -1,0 +1,56 @@
+"""The comparison as one web page: tables that sort, figures, samples of the ticked runs side by side.
+
+In: Tables, the unranked records, drawn figures. Out: the HTML of a page without any other file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nanolm.comparing.cells import FOOTNOTE, HEADERS, cells, plain
+from nanolm.comparing.figures import labels
+from nanolm.comparing.records import Record
+from nanolm.comparing.table import Table
+from nanolm.page import Html, grid, png, tag
+from nanolm.page import page as house_page
+
+
+def page(title: str, tables: Sequence[Table], unranked: Sequence[Record], figures: Sequence[Mapping[Path, str]]) -> str:
+    """`figures`: for each table, {PNG file: caption}."""
+    ranked = sum(int(table.runs["runs"].sum()) for table in tables)
+    head = f"{ranked} runs ranked, {len(unranked)} not. {datetime.now():%Y-%m-%d %H:%M}"
+    body = [tag("h1", title), tag("p", head, class_="quiet"), *map(_section, tables, figures)]
+    if unranked:
+        body.append(tag("h2", "Not ranked"))
+        body.append(grid(["run", "why"], [[run.name, run.trouble] for run in unranked], "texts"))
+    return house_page("compare", title, Html("\n".join(body)), [_rows(table) for table in tables])
+
+
+def _section(table: Table, figures: Mapping[Path, str]) -> Html:
+    texts = cells(table).rename(columns=HEADERS)
+    parts = [tag("h2", table.title()), grid(list(texts), texts.to_numpy(), "sortable")]
+    parts.append(tag("ul", *(tag("li", note) for note in [*table.notes, FOOTNOTE]), class_="notes"))
+    if table.by:
+        groups = table.groups().map(plain)
+        parts += [tag("h3", "By group"), grid(list(groups), groups.to_numpy())]
+    drawn = [tag("figure", png(path.read_bytes(), path.stem), tag("figcaption", s)) for path, s in figures.items()]
+    parts += [tag("h3", "Figures"), tag("div", *drawn, class_="grid")]
+    parts += [tag("h3", "Samples of the ticked rows"), tag("div", class_="cards")]
+    return tag("section", *parts, class_="corpus")
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    """What the page's script has to know of each row: the values that it is sorted by, and of runs the card."""
+    values = json.loads(table.frame[list(cells(table))].to_json(orient="values"))
+    rows = [{"values": row} for row in values]
+    for place, label in labels(table).items():
+        records = table.frame["records"][place]
+        rows[place]["card"] = {
+            "label": f"{values[place][0]}. {label}",
+            "folders": "\n".join(record.name for record in records),
+            "samples": records[0].samples,
+            "config": "\n".join(f"{key}: {value}" for key, value in records[0].config.items()),
+        }
+    return rows

@@ -1,0 +1,141 @@
+"""Runs as they were found: folders, or W&B's API -> one Record each, damaged and unfinished ones included.
+
+In: a CompareConfig. Out: records with flat dicts (`model.dims`, `parameters.mlp`). Judges nothing but whether a run can
+be ranked.
+"""
+
+import glob
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import pandas as pd
+
+from nanolm.comparing.config import CompareConfig
+from nanolm.config import NanolmError
+from nanolm.files import read_json
+from nanolm.run import Run
+from nanolm.tracking import has_account
+
+SAMPLES = 10_000  # characters of samples.txt that are shown
+ABOUT = ("corpus", "vocabulary", "parameters")  # what tracking writes beside the config, here a part of the status
+
+
+@dataclass
+class Record:
+    """One run. `trouble` says in a line why it is not ranked; empty if it is."""
+
+    name: str  # its folder, or its name in W&B
+    config: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)  # the rows of metrics.csv
+    bits: pd.DataFrame = field(default_factory=pd.DataFrame)  # document, bits, bytes of each test document
+    samples: str = ""
+    tokenizer: str = ""  # checksum of tokenizer.json
+    trouble: str = ""
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys, a group's option under the group's name: `tokenizer`, `model.dims`."""
+    pairs: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}".removesuffix(".name")
+        pairs |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return pairs
+
+
+def number(value: Any) -> TypeGuard[float]:
+    """Whether it is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def collect(config: CompareConfig) -> list[Record]:
+    """The records of what is compared; NanolmError if there are none."""
+    records = from_wandb(config) if config.source == "wandb" else [read(folder) for folder in find(config)]
+    if not records:
+        place = config.project if config.source == "wandb" else config.runs or config.sweep or config.outputs
+        raise NanolmError(f"{place}: nothing to compare, no run there; python train.py makes one, train.py -m many")
+    return records
+
+
+def find(config: CompareConfig) -> list[Path]:
+    """The run folders that `sweep` or `runs` names, or all under `outputs`."""
+    pattern = config.runs or f"{glob.escape(config.outputs)}/**"
+    if config.sweep is not None:
+        pattern = f"{glob.escape(str(find_sweep(config.sweep, Path(config.outputs))))}/*"
+    return sorted({folder for place in glob.glob(pattern, recursive=True) if is_run(folder := Path(place))})
+
+
+def find_sweep(name: str, outputs: Path) -> Path:
+    """The folder of a sweep: the newest for `latest`; NanolmError if there is none."""
+    notes = sorted(outputs.glob("**/sweep.json"), key=lambda note: note.stat().st_mtime)
+    named = [note.parent for note in notes[-1:]] if name == "latest" else [Path(name), outputs / "sweeps" / name]
+    for folder in filter(Path.is_dir, named):
+        return folder
+    raise NanolmError(f"sweep={name}: no such sweep; give latest, a folder, or a name from {outputs}/sweeps")
+
+
+def is_run(folder: Path) -> bool:
+    """Also of a job that failed before it had more than a status."""
+    return (folder / "manifest.json").is_file() or (folder / "status.json").is_file()
+
+
+def read(folder: Path) -> Record:
+    """The record of a run folder; whatever is wrong with it becomes its `trouble`."""
+    record = Record(str(folder))
+    try:
+        if (folder / "status.json").exists():
+            record.status = flat(read_json(folder / "status.json"))
+        record.trouble = unranked(record.status)
+        if (folder / "manifest.json").exists() or not record.trouble:
+            run = Run.open(folder)
+            record.config, record.tokenizer = flat(run.config), run.manifest["files"].get("tokenizer.json", "")
+        record.curves = _table(folder / "metrics.csv", ["tokens", "seconds"])
+        record.bits = _table(folder / "test_bits.csv", ["document", "bits", "bytes"])
+        if (folder / "samples.txt").exists():
+            record.samples = (folder / "samples.txt").read_text("utf-8", "replace")[:SAMPLES]
+    except (NanolmError, OSError, AttributeError, ValueError, KeyError) as error:  # the latter: of another shape
+        record.trouble = record.trouble or f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return record
+
+
+def _table(path: Path, needs: list[str]) -> pd.DataFrame:
+    """The whole rows of a CSV file of numbers; empty if it doesn't exist, ValueError or KeyError if it is damaged."""
+    return pd.read_csv(path, dtype=float).dropna(subset=needs) if path.exists() else pd.DataFrame()
+
+
+def unranked(status: Mapping[str, Any]) -> str:
+    """Why a run with this status can't be ranked, in a line; empty if it can."""
+    state = status.get("state", "unknown state")
+    if state != "finished":
+        return f"{state}: {status['error']}" if status.get("error") else str(state)
+    return "" if number(status.get("val_bpb")) or number(status.get("test_bpb")) else "finished without a finite score"
+
+
+def from_wandb(config: CompareConfig, api: Any = None) -> list[Record]:
+    """The runs of a W&B project, of one group where `sweep` names it. Bits per document stay in the run folders."""
+    if api is None and not has_account():
+        mend = "`wandb login` makes one known; source=folders compares the run folders of this machine"
+        raise NanolmError(f"source=wandb: no W&B account found; {mend}")
+    try:
+        if api is None:
+            import wandb
+
+            api = wandb.Api(timeout=30)
+        filters = {"group": config.sweep} if config.sweep else {}
+        return [_from_api(run) for run in api.runs(config.project, filters=filters)]
+    except Exception as error:  # W&B raises its own errors, those of requests, and ValueError
+        line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise NanolmError(f"source=wandb project={config.project}: {line}; check its name and the network") from error
+
+
+def _from_api(run: Any) -> Record:
+    values = flat(run.config)
+    about = {key: values.pop(key) for key in list(values) if key.split(".")[0] in ABOUT}
+    status = {"state": run.state, **about, **flat(dict(run.summary))}
+    record = Record(run.name, values, status, trouble=unranked(status))
+    if not record.trouble:
+        record.curves = run.history(samples=500)
+    return record

@@ -1,0 +1,110 @@
+"""The words that every config dataclass shares: errors, range checks, and the table name -> class of each group.
+
+In: plain values. Out: NanolmError with one line that names the key and the mend. Knows neither Hydra nor torch.
+A group (`data`, `tokenizer`, `optim`, `decode`) is a folder of this package; every file in it that holds a dataclass
+with a `name` is an option of the group, so a new option needs no edit anywhere else.
+"""
+
+import dataclasses
+import importlib
+import math
+import pkgutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+MISSING: Any = "???"  # OmegaConf's own mark for "to be given"
+GROUPS = ("data", "tokenizer", "optim", "decode")
+T = TypeVar("T")
+
+
+class NanolmError(Exception):
+    """A mistake that the user can mend: one line, naming the key, file or row and the mend."""
+
+
+class ConfigError(NanolmError):
+    """A wrong value in the configuration."""
+
+
+class DataError(NanolmError):
+    """A file of text that can't be read or holds nothing to learn from."""
+
+
+class RunError(NanolmError):
+    """A run folder that is missing, damaged, or doesn't fit what was asked of it."""
+
+
+def one_of(key: str, value: Any, options: Sequence[Any]) -> None:
+    """Raises ConfigError unless `value` is one of `options`."""
+    if value not in options:
+        raise ConfigError(f"{key}={value}: must be one of {', '.join(map(str, options))}")
+
+
+def between(
+    key: str, value: float | None, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> None:
+    """Raises ConfigError unless low <= value <= high (low < value where `open_low`); None passes."""
+    if value is None:
+        return
+    if not (low < value if open_low else low <= value) or not value <= high or not math.isfinite(value):
+        bounds = [f"{'above' if open_low else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (
+            high < math.inf
+        )
+        raise ConfigError(f"{key}={value}: must be {' and '.join(bounds) or 'a finite number'}")
+
+
+@cache
+def options(group: str) -> dict[str, type]:
+    """The table name -> config dataclass of a group: the dataclasses with a `name` in `nanolm/<group>/*.py`."""
+    package = importlib.import_module(f"nanolm.{group}")
+    table: dict[str, type] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        module = importlib.import_module(f"nanolm.{group}.{info.name}")
+        for cls in vars(module).values():
+            if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module.__name__:
+                name = getattr(cls, "name", MISSING)
+                if isinstance(name, str) and name != MISSING:
+                    table[name] = cls
+    return table
+
+
+def build(group: str, values: Mapping[str, Any]) -> Any:
+    """The dataclass of `group` that `values["name"]` names, filled from plain `values`; no interpolation, no code.
+
+    Raises ConfigError for an unknown option, an unknown key, or a value of the wrong type.
+    """
+    name = values.get("name")
+    one_of(f"{group}.name", name, list(options(group)))
+    return fill(options(group)[str(name)], values, group)
+
+
+def fill(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
+    """`cls(**values)` with every key and type checked against the dataclass; errors name `prefix.key`."""
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"{prefix}.{key}: no such key; there are {', '.join(sorted(hints))}")
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{prefix}.{key}={value!r}: must be {_type_name(hints[key])}")
+    return cls(**values)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A dataclass as a plain nested dict, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def _type_name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if getattr(hint, "__args__", None) and type(None) in hint.__args__:
+        return value is None or any(_fits(value, arg) for arg in hint.__args__ if arg is not type(None))
+    if getattr(hint, "__origin__", None) is list:
+        return isinstance(value, list) and all(_fits(item, hint.__args__[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)

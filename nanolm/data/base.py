@@ -1,0 +1,49 @@
+"""What every dataset has in common: the config of normalisation and split, and the one method that yields documents.
+
+In: the group `data` of the config. Out: raw documents in order, and the identity of their source.
+Doesn't normalise, split or store: that is `corpus.py`. A new dataset is one file here and one YAML in `conf/data/`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from nanolm.config import MISSING, ConfigError, between, one_of, plain
+from nanolm.text import MODES
+
+
+@dataclass
+class DataConfig:
+    """Documents -> normalised -> at most `maxlen` words -> no duplicates -> `limit` of them -> train, val, test."""
+
+    name: str = MISSING
+    normalise: str = "clean"  # clean | none
+    split: str = "hash"  # hash (by the text, whatever the order) | tail (the last documents are val; no test)
+    val: float = 0.05  # share of the documents
+    test: float = 0.05
+    dedup: bool = True
+    maxlen: Optional[int] = None  # words, after normalisation, split on single spaces
+    limit: Optional[int] = None  # every k-th eligible document, so that `limit` remain
+
+    def __post_init__(self) -> None:
+        one_of("data.normalise", self.normalise, MODES)
+        one_of("data.split", self.split, ("hash", "tail"))
+        between("data.val", self.val, 0, 1)
+        between("data.test", self.test, 0, 1)
+        between("data.maxlen", self.maxlen, 1)
+        between("data.limit", self.limit, 1)
+        if self.val + self.test * (self.split == "hash") >= 1:
+            raise ConfigError(f"data.val={self.val}: with data.test={self.test} nothing is left to train on; lower one")
+
+    def documents(self, counts: Counter[str]) -> Iterator[str]:
+        """Raw documents in order, blank ones left out; adds to `counts` what was `read` and what was `blank`."""
+        raise NotImplementedError
+
+    def signature(self) -> dict[str, Any]:
+        """JSON-able identity of the documents: config and, for files, path, size and time."""
+        return plain(self)
+
+    def floor_bits(self, text: str) -> Optional[float]:
+        """The exact -log2 probability of a normalised document and its end; None where nobody knows it."""
+        return None

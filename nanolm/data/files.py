@@ -1,0 +1,66 @@
+"""`data=files`: the user's own text in txt, md, csv, jsonl or parquet files, each also .gz.
+
+In: a path, a glob, or a list of both. Out: documents in the order of the files. Knows nothing of what is in a file:
+that is `readers.py`.
+"""
+
+import glob
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanolm.config import ConfigError, DataError, one_of, plain
+from nanolm.data.base import DataConfig
+from nanolm.data.readers import DOCUMENTS, read
+
+
+@dataclass
+class Files(DataConfig):
+    """`path`: a file or glob, or a list of them, from the folder of the call. `document` is for plain text only."""
+
+    name: str = "files"
+    path: Any = None  # str or list[str]; OmegaConf has no such union
+    document: str = "line"  # line | paragraph | file
+    column: str = "text"  # of csv, jsonl and parquet
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("data.document", self.document, DOCUMENTS)
+        patterns = self._patterns()
+        if not patterns or not all(pattern and isinstance(pattern, str) for pattern in patterns):
+            raise ConfigError(f"data.path={self.path}: name a file, a glob or a list of them, as data.path=mine.txt")
+
+    def documents(self, counts: Counter[str]) -> Iterator[str]:
+        """The documents of every file, file after file."""
+        for path in self.paths():
+            yield from read(path, self.document, self.column, counts)
+
+    def signature(self) -> dict[str, Any]:
+        """The config, and path, size and time of each file."""
+        return {**plain(self), "files": [identity(path) for path in self.paths()]}
+
+    def paths(self) -> list[Path]:
+        """The files that `path` names, each once, a glob's sorted by name; DataError where there is none."""
+        return list(dict.fromkeys(path for pattern in self._patterns() for path in expand(pattern)))
+
+    def _patterns(self) -> list[str]:
+        return self.path if isinstance(self.path, list) else [self.path]
+
+
+def expand(pattern: str) -> list[Path]:
+    """The files that a path or glob names, at least one."""
+    path = Path(pattern).expanduser()
+    found = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    files = [file for file in found if file.is_file()]
+    if not files:
+        what = f"is a folder; write data.path='{pattern}/*.txt'" if path.is_dir() else "no such file; check the path"
+        raise DataError(f"data.path={pattern}: {what}")
+    return files
+
+
+def identity(path: Path) -> list[str | int]:
+    """Path, size in bytes and time of change in nanoseconds."""
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]

@@ -1,0 +1,53 @@
+"""`data=movie_plots`: the plots of Kaggle's "Wikipedia Movie Plots" (jrobischon/wikipedia-movie-plots, CC BY-SA 4.0).
+
+In: the CSV file, plain or .gz, at `data.path`, or fetched by kagglehub. Out: the column `Plot`, row by row.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from nanolm.config import DataError, plain
+from nanolm.data.base import DataConfig
+from nanolm.data.files import expand, identity
+from nanolm.data.readers import not_blank, read_csv
+
+DATASET = "jrobischon/wikipedia-movie-plots"
+
+
+@dataclass
+class MoviePlots(DataConfig):
+    """`path`: the CSV file; None: kagglehub fetches it, where that package is installed."""
+
+    name: str = "movie_plots"
+    path: Optional[str] = None
+    column: str = "Plot"
+
+    def documents(self, counts: Counter[str]) -> Iterator[str]:
+        """The plots in file order."""
+        return not_blank(read_csv(self.source(), self.column, counts), counts)
+
+    def signature(self) -> dict[str, Any]:
+        """The config, and path, size and time of the file."""
+        return {**plain(self), "files": [identity(self.source())]}
+
+    def source(self) -> Path:
+        """The CSV file; fetched where `path` is None."""
+        return fetch() if self.path is None else expand(self.path)[0]
+
+
+def fetch() -> Path:
+    """The CSV file in kagglehub's own cache, downloaded if it isn't there."""
+    download = f"download the CSV from kaggle.com/datasets/{DATASET} and give data.path=FILE"
+    try:
+        import kagglehub
+    except ImportError as error:
+        mends = f"`pip install kagglehub` to fetch it, or {download}"
+        raise DataError(f"data.path: movie_plots needs a file; {mends}") from error
+    try:
+        folder = Path(kagglehub.dataset_download(DATASET))
+    except Exception as error:  # whatever the network or Kaggle does, the mend is the same
+        raise DataError(f"data.path: kagglehub can't fetch {DATASET} ({type(error).__name__}); {download}") from error
+    return expand(f"{folder}/*.csv")[0]

@@ -1,0 +1,71 @@
+"""Token after token, drawn by chance from the filtered distribution.
+
+In: prompts as ids, and a seed for each. Out: their continuations. Every row draws from its own seed, so that it
+doesn't depend on the batch it is in.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
+
+from nanolm.config import between
+from nanolm.decode import filters
+from nanolm.decode.base import Rows, Stepper
+from nanolm.decode.greedy import Chooser, Greedy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Sample(Greedy):
+    """Chance with a temperature; the filters are off by default, so that the model speaks for itself."""
+
+    name: str = "sample"
+    temperature: float = 1.0  # 0: greedy
+    top_k: Optional[int] = None  # only the k likeliest tokens; null or 0: all
+    top_p: Optional[float] = None  # only the fewest tokens that together reach this probability; null or 1: all
+    min_p: Optional[float] = None  # only tokens at least so likely relative to the likeliest; null or 0: all
+
+    def __post_init__(self) -> None:
+        between("decode.temperature", self.temperature, 0)
+        between("decode.top_k", self.top_k, 0)
+        between("decode.top_p", self.top_p, 0, 1)
+        between("decode.min_p", self.min_p, 0, 1)
+        super().__post_init__()
+
+    @property
+    def certain(self) -> bool:
+        """Whether chance has no part in it."""
+        return self.temperature == 0
+
+    def chooser(self, model: Stepper, length: int, seeds: Rows) -> Chooser:
+        """Draws copy c of a prompt from the numbers that (*seed, c) gives, one per token."""
+        if self.certain:
+            return super().chooser(model, length, seeds)
+        import numpy as np
+        import torch
+
+        # float32 sums in order on a CPU never step back; a GPU's parallel ones could, on to a token of weight 0
+        kind = torch.float64 if model.device.type == "cuda" else torch.float32
+        generators = [np.random.default_rng([*seed, copy]) for seed in seeds for copy in range(self.width)]
+        uniform = np.array([generator.random(length, np.float32) for generator in generators])
+        noise = torch.from_numpy(uniform).to(model.device, kind)  # (rows, length)
+        return lambda scores, rows, new: draw(self.warp(scores), noise[rows, new])
+
+    def warp(self, scores: "Tensor") -> "Tensor":
+        """Scores (B, V) after the filters of sampling, in the order of transformers."""
+        if self.temperature != 1:
+            scores = filters.temperature(scores, self.temperature)
+        if self.top_k:
+            scores = filters.top_k(scores, self.top_k)
+        if self.top_p is not None and self.top_p < 1:
+            scores = filters.top_p(scores, self.top_p)
+        return filters.min_p(scores, self.min_p) if self.min_p else scores
+
+
+def draw(scores: "Tensor", uniform: "Tensor") -> "Tensor":
+    """The tokens (B,) at the quantiles `uniform` (B,), in [0, 1), of the distributions softmax(scores) (B, V)."""
+    import torch
+
+    cumulative = scores.softmax(-1).cumsum(-1, dtype=uniform.dtype)
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]

@@ -1,0 +1,221 @@
+"""From a prompt to text: a run's tokenizer, its model and a decoding strategy put together.
+
+In: prompts as a user types them. Out: text, at once or piece by piece. Knows no config files and no training.
+The prompt is normalised as the run's data were, and <BOS> is put before it, so the empty prompt starts a document.
+Its unknown words are read as <UNK>, and the user is told. A prompt longer than the context keeps <BOS> and its last
+tokens, and the user is told; text ends with <EOS>, after max_new_tokens, or where the context is full.
+"""
+
+import dataclasses
+import itertools
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+from nanolm.config import ConfigError, between, build, one_of, options, plain
+from nanolm.decode.base import DecodeConfig, Hypothesis
+from nanolm.hardware import pick_device, pick_precision
+from nanolm.model.transformer import Transformer
+from nanolm.run import Run, find_run
+from nanolm.text import normalise
+from nanolm.tokenizer.base import BOS, Tokenizer
+
+ROWS = {"cpu": 64, "cuda": 512}  # of one batch (prompts times beams or samples): more take memory and gain little
+
+
+def say(line: str) -> None:
+    """Tells the user something that is not the text: one line on stderr."""
+    print(line, file=sys.stderr)
+
+
+@dataclass
+class Generation:
+    """One continuation of one prompt."""
+
+    prompt: str  # normalised
+    continuation: str
+    ids: list[int]  # of the continuation; the last is <EOS> where finished
+    tokens: list[str]  # the text of each id
+    logprob: float  # nats of `ids` under the model, no filter applied
+    score: float  # what ranked it among its siblings
+    finished: bool  # by <EOS>
+
+    @property
+    def text(self) -> str:
+        """The prompt and its continuation."""
+        return self.prompt + self.continuation
+
+
+class Generator:
+    """Writes with one model. `tell` is called with each line that the user should know; default: to stderr."""
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, run: Optional[Path] = None, tell: Callable[[str], None] = say
+    ) -> None:
+        self.model, self.tokenizer, self.run, self.tell = model.eval(), tokenizer, run, tell
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.model.device
+
+    def generate(
+        self,
+        prompt: str | Sequence[str] = "",
+        decode: str | DecodeConfig | None = None,
+        seed: int | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Text that begins with the (normalised) prompt: a str, or a list where num_return_sequences is above 1.
+
+        For a list of prompts, a list of those. `decode`, `seed` and `fields`: see `complete`.
+        """
+        config = strategy(decode, fields)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        texts = [[one.text for one in found] for found in self.complete(prompts, config, seed)]
+        results = texts if config.num_return_sequences > 1 else [found[0] for found in texts]
+        return results[0] if isinstance(prompt, str) else results
+
+    @torch.inference_mode()
+    def complete(
+        self, prompts: Sequence[str], decode: str | DecodeConfig | None = None, seed: int | None = None, **fields: Any
+    ) -> list[list[Generation]]:
+        """For each prompt its num_return_sequences continuations, the best first.
+
+        decode: greedy, beam, sample or a config; None: the strategy that has the `fields`, sample if it does.
+        seed: equal seeds give equal text, whatever else is in the batch; None: a new one. Raises ConfigError.
+        """
+        config, seed = strategy(decode, fields), fresh(seed)
+        read = self.read(prompts, config)
+        order = sorted(range(len(read)), key=lambda i: len(read[i][1]))  # near lengths together: little padding
+        size = max(1, ROWS.get(self.device.type, 64) // config.width)
+        done: dict[int, list[Generation]] = {}
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            seeds = [(seed, i) for i in chunk]
+            found = config.decode(self.model, [read[i][1] for i in chunk], self.model.context, seeds)
+            done |= {i: [self._generation(*read[i], one) for one in each] for i, each in zip(chunk, found, strict=True)}
+        return [done[i] for i in range(len(read))]
+
+    def stream(
+        self,
+        prompt: str = "",
+        decode: str | DecodeConfig | None = None,
+        seed: int | None = None,
+        full: bool = False,
+        on_token: Callable[[int], object] = lambda token: None,
+        **fields: Any,
+    ) -> Iterator[str]:
+        """The continuation in pieces, as soon as they are decided (by beam search: at the end).
+
+        Together they are what `complete` gives with the same seed. full: the normalised prompt is the first piece.
+        on_token: told each id. Raises ConfigError.
+        """
+        config = strategy(decode, fields)
+        one_of("decode.num_return_sequences", config.num_return_sequences, [1])
+        [(text, ids)] = self.read([prompt], config)
+        decided = self.stream_ids(config, ids, fresh(seed))
+
+        def tokens() -> Iterator[int]:
+            for _, token in decided:
+                on_token(token)
+                yield token
+
+        return itertools.chain([text] * full, pieces(self.tokenizer, ids, tokens()))
+
+    @torch.inference_mode()
+    def stream_ids(self, config: DecodeConfig, ids: list[int], seed: int) -> Iterator[tuple[int, int]]:
+        """(which, id) of every continuation of the prompt `ids`, as `read` gives them, as soon as they are decided."""
+        yield from config.stream_all(self.model, ids, self.model.context, (seed, 0))
+
+    def read(self, prompts: Sequence[str], config: DecodeConfig) -> list[tuple[str, list[int]]]:
+        """Of each prompt the normalised text, and its ids as the model gets them: with <BOS>, cut to leave room."""
+        texts = [normalise(prompt, self.tokenizer.normalise) for prompt in prompts]
+        if unknown := list(dict.fromkeys(piece for text in texts for piece in self.tokenizer.unknown(text))):
+            names = ", ".join(repr(piece[:40]) for piece in unknown[:10]) + ", ..." * (len(unknown) > 10)
+            self.tell(f"not in this run's vocabulary, read as <UNK>: {names}")
+        encoded, context = self.tokenizer.encode_batch(texts), self.model.context
+        keep = context - max(1, min(config.max_new_tokens or context, context // 4))
+        if (longest := max(map(len, encoded), default=0)) >= context:
+            self.tell(f"prompt of {longest} tokens: only its last {keep} are read, the context is {context}")
+        return [
+            (text, [BOS, *(ids if len(ids) < context else ids[-keep:])])
+            for text, ids in zip(texts, encoded, strict=True)
+        ]
+
+    def _generation(self, prompt: str, ids: list[int], found: Hypothesis) -> Generation:
+        continuation = "".join(pieces(self.tokenizer, ids, found.ids))
+        tokens = [self.tokenizer.decode_token(token) for token in found.ids]
+        return Generation(prompt, continuation, found.ids, tokens, found.logprob, found.score, found.finished)
+
+
+def load(
+    run: str | Path = "latest",
+    outputs: str | Path = "outputs",
+    which: str = "best",
+    device: str = "auto",
+    precision: str = "auto",
+) -> Generator:
+    """A Generator over a run: `latest`, `best`, or a run folder.
+
+    outputs: where runs are looked for; which: its `best` or `last` weights; device: auto, cpu, cuda ...;
+    precision: auto, fp32, or bf16, to which the weights are cast. Raises NanolmError.
+    """
+    one_of("which", which, ("best", "last"))
+    place = pick_device(device)
+    opened = Run.open(find_run(str(run), outputs))
+    model = opened.model(which, place)
+    if pick_precision(precision, place) == "bf16":
+        model = model.to(torch.bfloat16)
+    return Generator(model, opened.tokenizer(), opened.folder)
+
+
+def strategy(decode: str | DecodeConfig | None, fields: dict[str, Any]) -> DecodeConfig:
+    """The decoding config that the words mean: `decode` (a config or a name) with `fields` put in.
+
+    Without `decode`: the strategy that has all `fields`; sample, where more than one has. Raises ConfigError.
+    """
+    if isinstance(decode, DecodeConfig):
+        return build("decode", plain(decode) | fields) if fields else decode
+    if decode is not None:
+        return build("decode", {**fields, "name": decode})
+    known = {
+        name: {field.name for field in dataclasses.fields(cls)} - {"name"} for name, cls in options("decode").items()
+    }
+    able = [name for name in ("sample", *known) if set(fields) <= known[name]]
+    if able:
+        return build("decode", {**fields, "name": able[0]})
+    for key in fields:
+        if not any(key in names for names in known.values()):
+            raise ConfigError(
+                f"decode.{key}: no such field; there are {', '.join(sorted(set().union(*known.values())))}"
+            )
+    owners = (f"{key} ({' | '.join(name for name in known if key in known[name])})" for key in fields)
+    raise ConfigError(f"no decode strategy has all of {', '.join(owners)}: leave some out")
+
+
+def fresh(seed: int | None) -> int:
+    """The seed, or a new one where there is none."""
+    between("seed", seed, 0)
+    return secrets.randbits(63) if seed is None else seed
+
+
+def pieces(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """What each token adds to the text after `prompt`, as soon as that is certain: characters are never cut.
+
+    Each piece is decoded behind the tokens of the one before, since a word's space depends on it.
+    """
+    before, waiting = list(prompt[-1:]), []
+    for token in tokens:
+        waiting.append(token)
+        piece = tokenizer.decode(before + waiting)[len(tokenizer.decode(before)) :]
+        if piece and not piece.endswith("\ufffd"):
+            yield piece
+            before, waiting = waiting, []
+    if waiting and (rest := tokenizer.decode(before + waiting)[len(tokenizer.decode(before)) :]):
+        yield rest

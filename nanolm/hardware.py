@@ -1,0 +1,59 @@
+"""What this machine can do: the device and the precision that a config's `auto` stands for.
+
+In: the words of the config. Out: a torch.device, "fp32" or "bf16". bf16 on a CPU without AVX512-BF16 or AMX runs up to
+hundreds of times slower than fp32, so `auto` never picks it there. Torch is imported only when asked for a device.
+"""
+
+import platform
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanolm.config import ConfigError, one_of
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "fp32", "bf16")
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm
+
+
+def has_bf16_flag(cpuinfo: str) -> bool:
+    """Whether the text of /proc/cpuinfo names an instruction set for bf16 products."""
+    lines = [line.split() for line in cpuinfo.lower().splitlines() if line.startswith(("flags", "features"))]
+    return any(BF16_FLAGS & set(words) for words in lines)
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 natively (AVX512-BF16, AMX or Arm's bf16); False where it can't be told."""
+    if platform.system() != "Linux":
+        return False
+    return has_bf16_flag(Path("/proc/cpuinfo").read_text(errors="replace"))
+
+
+def pick_device(name: str) -> "torch.device":
+    """`auto`: the first GPU if there is one, else the CPU; any other name must be a device that torch can use."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={name}: torch can't use it here; try device=auto or device=cpu") from error
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: "torch.device") -> str:
+    """`fp32` or `bf16`: `auto` is bf16 on a GPU or CPU with instructions for it; an explicit bf16 elsewhere warns."""
+    import torch
+
+    one_of("precision", name, PRECISIONS)
+    able = cpu_has_bf16() if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    if name == "auto":
+        return "bf16" if able else "fp32"
+    if name == "bf16" and not able:
+        warnings.warn(f"precision=bf16: this {device.type} lacks the instructions and will be slow", stacklevel=2)
+    return name

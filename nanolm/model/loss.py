@@ -1,0 +1,90 @@
+"""Cross-entropy of the output layer without ever holding all logits: loss and gradient in one pass over chunks of rows.
+
+In: hidden vectors (N, dims), the output weight (V, dims) and bias (V,) or None, targets (N,). Out: nats. Products run
+in the autocast dtype or the hidden's own; logarithms and sums over rows and chunks in at least fp32.
+"""
+
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100
+LOGITS = {"cpu": 2**21, "cuda": 2**27}  # about so many exist at a time: on a CPU about 256 rows of a large vocabulary
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that products of x run in: autocast's where it is on, else x's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _rows(weight: Tensor) -> int:
+    return max(64, LOGITS.get(weight.device.type, 2**24) // len(weight))
+
+
+def _log_probs(hidden: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    """(rows, dims) -> (rows, V) in at least fp32."""
+    logits = F.linear(hidden, weight, bias)
+    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def _nats(log_probs: Tensor, targets: Tensor) -> Tensor:
+    picked = log_probs.gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1)
+    return -picked.masked_fill(targets == IGNORE, 0.0)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Optional[Tensor], targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        need = any(ctx.needs_input_grad)
+        low, low_bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        d_hidden = torch.empty_like(hidden, dtype=dtype) if need else None
+        d_weight = torch.zeros_like(weight) if need else None
+        d_bias = torch.zeros_like(bias) if need and bias is not None else None
+        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        size = _rows(weight)
+        for start in range(0, len(targets), size):
+            part, target = hidden[start : start + size].to(dtype), targets[start : start + size]
+            log_probs = _log_probs(part, low, low_bias)
+            total += _nats(log_probs, target).sum()
+            if d_hidden is None or d_weight is None:
+                continue
+            index, real = target.clamp_min(0).unsqueeze(1), (target != IGNORE).to(dtype).unsqueeze(1)
+            grad = log_probs.exp_().scatter_add_(1, index, log_probs.new_full(index.shape, -1.0))
+            grad = grad.to(dtype)  # (rows, V): d nats / d logits
+            d_hidden[start : start + size] = (grad @ low) * real
+            d_weight += grad.T @ (part * real)
+            if d_bias is not None:
+                d_bias += (grad.T @ real).squeeze(1)
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:  # type: ignore[override]
+        return *(None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors), None, None
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Optional[Tensor], targets: Tensor) -> Tensor:
+    """Summed nats of `targets` (N,) under softmax(hidden weight' + bias); rows whose target is IGNORE don't count.
+
+    The same as F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum"), value and gradients.
+    """
+    if hidden.device.type == "cpu":  # drop ignored rows; on a GPU that would wait for the device, so they are masked
+        keep = targets != IGNORE
+        hidden, targets = hidden[keep], targets[keep]
+    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, compute_dtype(hidden))
+
+
+@torch.no_grad()
+def token_nats(hidden: Tensor, weight: Tensor, bias: Optional[Tensor], targets: Tensor) -> Tensor:
+    """(N,) float32 nats of each target, 0 where it is IGNORE."""
+    dtype, nats = compute_dtype(hidden), torch.zeros(len(targets), device=hidden.device)
+    low, low_bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+    rows = (targets != IGNORE).nonzero().squeeze(1)
+    for part in rows.split(_rows(weight)):
+        nats[part] = _nats(_log_probs(hidden[part].to(dtype), low, low_bias), targets[part]).float()
+    return nats

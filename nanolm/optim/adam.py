@@ -1,0 +1,25 @@
+"""`optim=adam`: the original's. Torch's Adam at one learning rate for all, halved every five epochs, nothing else."""
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from nanolm.optim.base import OptimConfig
+
+
+@dataclass
+class Adam(OptimConfig):
+    """No weight decay on the side (decay, if any, is added to the gradient), no clipping, no scaling with width."""
+
+    name: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    beta2: float = 0.999
+    clip: Optional[float] = None
+    schedule: str = "step"
+    warmup: float = 0.0
+
+    def build(self, model: Any) -> Any:
+        import torch
+
+        groups = [{"params": list(model.parameters()), "base_lr": self.lr}]
+        return torch.optim.Adam(groups, self.lr, (self.beta1, self.beta2), self.eps, self.weight_decay, fused=True)

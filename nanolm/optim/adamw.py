@@ -1,0 +1,18 @@
+"""`optim=adamw`: AdamW, with the learning rate carried from width to width and decay on matrices only."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nanolm.optim.base import OptimConfig, adam_groups
+
+
+@dataclass
+class AdamW(OptimConfig):
+    """https://arxiv.org/abs/1711.05101; no decay on norms, biases and embeddings."""
+
+    name: str = "adamw"
+
+    def build(self, model: Any) -> Any:
+        import torch
+
+        return torch.optim.AdamW(adam_groups(self, model), self.lr, (self.beta1, self.beta2), self.eps, fused=True)

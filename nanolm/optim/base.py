@@ -1,0 +1,85 @@
+"""What every optimizer shares: its knobs, the learning rate over time, and the learning rate of each kind of parameter.
+
+In: a config and a model that tells its parameters' roles. Out: parameter groups with "lr" and "base_lr" scaled to the
+model's width, and a factor per step. Knows nothing of data or of the training loop; torch is imported when building.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from nanolm.config import MISSING, between, one_of
+
+SCHEDULES = ("linear", "cosine", "step", "constant")
+DECAYED = ("matrix", "output")  # the kinds of parameters that weight decay is for
+
+
+@dataclass
+class OptimConfig:
+    """lr: peak learning rate at a width of 256, carried over to every other width; clip: largest norm of the whole
+    gradient (None: no clipping); warmup: a share of all steps if below 1, else a number of steps; final: share of lr
+    left at the end of `linear` and `cosine`; step_every (epochs) and step_factor: for `step`.
+    """
+
+    name: str = MISSING
+    lr: float = 2e-3
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    clip: Optional[float] = 1.0
+    schedule: str = "linear"
+    warmup: float = 0.05
+    final: float = 0.0
+    step_every: int = 5
+    step_factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        between("optim.lr", self.lr, 0, open_low=True)
+        between("optim.weight_decay", self.weight_decay, 0)
+        between("optim.beta1", self.beta1, 0, 0.99999)
+        between("optim.beta2", self.beta2, 0, 0.99999)
+        between("optim.eps", self.eps, 0, open_low=True)
+        between("optim.clip", self.clip, 0, open_low=True)
+        one_of("optim.schedule", self.schedule, SCHEDULES)
+        between("optim.warmup", self.warmup, 0)
+        between("optim.final", self.final, 0, 1)
+        between("optim.step_every", self.step_every, 1)
+        between("optim.step_factor", self.step_factor, 0, 1, open_low=True)
+
+    def build(self, model: Any) -> Any:
+        """The torch optimizer of `model`: its groups carry "lr" and "base_lr", its state holds only tensors."""
+        raise NotImplementedError
+
+
+def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) -> float:
+    """The share of the peak learning rate at `step` (0 is the first) of `total`."""
+    warmup = config.warmup * total if config.warmup < 1 else config.warmup
+    if step < warmup:
+        return min(1.0, (step + 1) / (warmup + 1))
+    done = min(1.0, (step - warmup) / max(1.0, total - warmup))
+    if config.schedule == "linear":
+        return 1 - (1 - config.final) * done
+    if config.schedule == "cosine":
+        return config.final + (1 - config.final) * (1 + math.cos(math.pi * done)) / 2
+    if config.schedule == "step":
+        return config.step_factor ** (step // steps_per_epoch // config.step_every)
+    return 1.0
+
+
+def adam_groups(config: OptimConfig, model: Any, skip: str = "") -> list[dict[str, Any]]:
+    """One group per kind of parameter (`model.kinds()`) but `skip`, with the lr that Adam wants at this width.
+
+    Decay is given per unit of lr; dividing it by the same scale keeps the pull per step the same at every width
+    (https://arxiv.org/abs/2405.13698).
+    """
+    return [
+        {
+            "params": kind.parameters,
+            "lr": config.lr * kind.lr_scale,
+            "base_lr": config.lr * kind.lr_scale,
+            "weight_decay": config.weight_decay / kind.lr_scale if kind.name in DECAYED else 0.0,
+        }
+        for kind in model.kinds()
+        if kind.parameters and kind.name != skip
+    ]

@@ -1,0 +1,1 @@
+"""Optimizers that import torch, apart from the configs, which must load without it."""

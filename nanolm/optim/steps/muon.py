@@ -1,0 +1,81 @@
+"""Muon for groups that have `parts`, AdamW for the others, in one optimizer with one state dict of tensors and numbers.
+
+In: gradients. Out: changed parameters. Knows no model: `parts` are the rows of each map stacked in a weight.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from nanolm.hardware import cpu_has_bf16
+
+BASE_DIMS = 256  # the width at which a step has the size of Adam's
+POLAR = (  # the quintics of Polar Express, https://arxiv.org/abs/2505.16932: five bring 0.003..1 to 1 within 0.15 or so
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+)
+MARGIN = 1.01  # keeps singular values inside the interval under rounding
+
+
+def orthogonalise(x: Tensor) -> Tensor:
+    """(n, rows, cols) with rows <= cols -> about U V' of each, in x's dtype, by Newton-Schulz."""
+    x = x / (x.norm(dim=(1, 2), keepdim=True) * MARGIN + 1e-7)
+    for a, b, c in POLAR:
+        a, b, c = a / MARGIN, b / MARGIN**3, c / MARGIN**5
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """Groups with `parts` need "momentum"; all need "lr" and "weight_decay"."""
+
+    param_groups: list[dict[str, Any]]
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(list(groups), lr, betas, eps, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], float]] = None) -> Any:
+        """One step of every parameter that has a gradient."""
+        groups = self.param_groups
+        self._muon([group for group in groups if "parts" in group])
+        self.param_groups = [group for group in groups if "parts" not in group]
+        try:
+            return super().step(closure)
+        finally:
+            self.param_groups = groups
+
+    def _muon(self, groups: list[dict[str, Any]]) -> None:
+        same: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)  # shape -> (map, update, lr)
+        for group in groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if "momentum" not in state:
+                    state |= {"momentum": torch.zeros_like(weight), "step": torch.zeros(())}  # AdamW restores a "step"
+                state["step"] += 1
+                state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+                update = weight.grad.lerp(state["momentum"], group["momentum"])  # Nesterov's
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                for part, change in zip(weight.split(group["parts"]), update.split(group["parts"]), strict=True):
+                    wide = change if change.shape[0] <= change.shape[1] else change.mT
+                    same[wide.shape].append((part, wide, group["lr"]))
+        for entries in same.values():
+            stack = torch.stack([update for _, update, _ in entries])
+            for (part, _, lr), update in zip(entries, orthogonalise(stack.to(_dtype(stack))), strict=True):
+                rows, cols = part.shape
+                size = 0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5
+                part.add_(update if rows <= cols else update.mT, alpha=-lr * size)
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    fast = cpu_has_bf16() if x.device.type == "cpu" else x.device.type == "cuda"
+    return torch.bfloat16 if fast and x.dtype == torch.float32 else x.dtype

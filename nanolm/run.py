@@ -1,0 +1,225 @@
+"""A run is a folder, and it is self-sufficient: config, tokenizer, weights, figures, and checksums of them.
+
+In: a folder that training writes. Out: its parts, each verified on reading, or a RunError naming the file and the mend.
+Knows the names of the files and no training; `config.json` is plain data, never interpolated.
+"""
+
+import fcntl
+import itertools
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanolm.config import NanolmError, RunError, build, fill
+from nanolm.corpus import Corpus, load_corpus
+from nanolm.data.base import DataConfig
+from nanolm.files import read_json, sha256, write_json
+from nanolm.model.config import ModelConfig
+from nanolm.model.transformer import Transformer
+from nanolm.tokenizer.base import Tokenizer, load_tokenizer
+from nanolm.weights import read_weights
+
+FORMAT = 1  # raised when an older nanolm could no longer read a run; older runs keep loading
+BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
+LONGEST = 2**17  # tokens of context; what a stranger's config asks for beyond that is not allocated
+MEND = "copy the run folder again, or train it again"
+
+
+class Run:
+    """An open run folder: `config` (plain dict), and `manifest`: format, id, created, plan, changed, files' checksums.
+
+    config.json never changes; what a resumed run is given anew (budget, tracking, device) is `changed`.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], manifest: dict[str, Any]) -> None:
+        self.folder, self.config, self.manifest = folder, config, manifest
+
+    @classmethod
+    def create(
+        cls, folder: Path, config: dict[str, Any], plan: dict[str, Any], writers: Mapping[str, Callable[[Path], None]]
+    ) -> "Run":
+        """Writes the files that never change (`writers`: name -> function of the path), the config, then the manifest.
+
+        The manifest comes last: a folder without one holds nothing worth going on with.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, write in writers.items():
+            write(folder / name)
+        write_json(folder / "config.json", config)
+        created = datetime.now().isoformat(timespec="seconds")
+        manifest = {"format": FORMAT, "id": secrets.token_hex(4), "created": created, "plan": plan, "files": {}}
+        run = cls(folder, config, manifest)
+        run.list_files("config.json", *writers)
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """The run in `folder`; raises NanolmError if it is no run, of a newer format, or its config is damaged."""
+        folder = Path(folder)
+        if not cls.resumable(folder):
+            raise RunError(f"{folder}: no run folder (it has no manifest.json); python train.py makes one")
+        manifest = read_json(folder / "manifest.json")
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+            raise RunError(f"{folder / 'manifest.json'}: damaged; {MEND}")
+        if manifest.get("format") not in range(1, FORMAT + 1):
+            raise RunError(
+                f"{folder}: run format {manifest.get('format')}, known are those up to {FORMAT}; update nanolm"
+            )
+        run = cls(folder, {}, manifest)
+        run.config = read_json(run.file("config.json")) | manifest.get("changed", {})
+        return run
+
+    @staticmethod
+    def resumable(folder: Path) -> bool:
+        """Whether training has begun in `folder`: a run without a checkpoint resumes at its start."""
+        return (folder / "manifest.json").exists()
+
+    def list_files(self, *names: str) -> None:
+        """Adds the checksums of these files to the manifest, and writes it."""
+        self.manifest["files"] |= {name: sha256(self.folder / name) for name in names}
+        write_json(self.folder / "manifest.json", self.manifest)
+
+    def file(self, name: str) -> Path:
+        """The path of a file that the manifest lists, once its checksum has been verified."""
+        path = self.folder / name
+        if not path.is_file():
+            raise RunError(f"{path}: missing; {MEND}")
+        if sha256(path) != self.manifest["files"].get(name):
+            raise RunError(f"{path}: damaged, its checksum differs from manifest.json's; {MEND}")
+        return path
+
+    def status(self) -> dict[str, Any]:
+        """state (running, finished, interrupted, failed), corpus, val_bpb, test_bpb, step, seconds, error ..."""
+        status = read_json(self.folder / "status.json")
+        if not isinstance(status, dict):
+            raise RunError(f"{self.folder / 'status.json'}: damaged; python train.py resume={self.folder} mends it")
+        return status
+
+    def update_status(self, **fields: Any) -> None:
+        """Merges `fields` into status.json."""
+        old = self.status() if (self.folder / "status.json").exists() else {}
+        write_json(self.folder / "status.json", old | fields)
+
+    def finished(self) -> bool:
+        """Whether the run fulfilled its plan; a status that can't be read says no."""
+        try:
+            return self.status().get("state") == "finished"
+        except NanolmError:
+            return False
+
+    def data(self) -> DataConfig:
+        """The config of the run's own data."""
+        return build("data", self.config.get("data", {}))
+
+    def corpus(self, cache: Path) -> Corpus:
+        """The corpus that it was trained on; NanolmError where the data has gone or changed since."""
+        corpus = load_corpus(self.data(), cache, needs=())
+        if corpus.fingerprint != self.status().get("corpus"):
+            raise RunError(f"{self.folder}: its data has changed since the training; put it back")
+        return corpus
+
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer."""
+        return load_tokenizer(self.file("tokenizer.json"))
+
+    def weights(self, which: str = "best") -> Path:
+        """The file of the best or the last weights; before the first evaluation the best are the last, with a word."""
+        path = self.folder / {"best": BEST, "last": LAST}[which]
+        if not path.exists() and (self.folder / LAST).exists():
+            print(f"{self.folder}: not evaluated yet, so its last weights are taken as the best", file=sys.stderr)
+            return self.folder / LAST
+        if not path.exists():
+            raise RunError(f"{path}: missing; the run has no weights yet: python train.py resume={self.folder}")
+        return path
+
+    def model(self, which: str = "best", device: Any = "cpu") -> Transformer:
+        """The model with the best or last weights, in eval mode. Shapes are compared before anything is allocated."""
+        path = self.weights(which)
+        tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
+        config = fill(ModelConfig, self.config.get("model", {}), "model")
+        vocabulary, context = len(self.tokenizer()), config.context or LONGEST + 1
+        wanted: dict[str, Any] = {}
+        if context <= LONGEST and config.nblocks <= len(tensors):
+            try:
+                with torch.device("meta"):
+                    wanted = Transformer(config, vocabulary, context).state_dict()
+            except RuntimeError:  # sizes beyond 64 bits
+                wanted = {}
+        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
+            raise RunError(f"{path}: its weights are not those of the model in config.json; {MEND}")
+        model = Transformer(config, vocabulary, context)
+        model.load_state_dict(tensors)
+        return model.to(device).eval()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Nobody else trains in this folder meanwhile; RunError if somebody does."""
+        with open(self.folder / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it") from None
+            yield
+
+
+def new_folder(outputs: Path, *parts: str | None) -> Path:
+    """Makes outputs/<YYYY-MM-DD_HH-MM-SS>-<part>-<part>, with -2, -3 ... where another process was faster."""
+    clean = [re.sub(r"[^\w.-]+", "-", part)[:40] for part in parts if part]
+    name = "-".join([datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), *clean])
+    for number in itertools.count(2):
+        try:
+            (outputs / name).mkdir(parents=True)
+            break
+        except FileExistsError:
+            name = f"{name}-{number}" if number == 2 else f"{name.rpartition('-')[0]}-{number}"
+        except OSError as error:
+            raise RunError(f"outputs={outputs}: can't be written ({error.strerror}); give another outputs=") from None
+    return outputs / name
+
+
+def run_folders(outputs: Path) -> Iterator[Path]:
+    """Every run folder under `outputs`, those of sweeps included."""
+    for place, folders, files in os.walk(outputs):
+        if "manifest.json" in files:
+            folders.clear()
+            yield Path(place)
+        folders[:] = [name for name in folders if name not in ("wandb", "cache") and not name.startswith(".")]
+
+
+def find_run(spec: str, outputs: str | Path = "outputs") -> Path:
+    """A run folder: `latest` (newest weights), `best` (lowest val bits per byte on latest's corpus), or a path."""
+    outputs = Path(outputs)
+    if spec not in ("latest", "best"):
+        found = next((folder for folder in (Path(spec), outputs / spec) if Run.resumable(folder)), None)
+        if found is None:
+            raise RunError(f"{spec}: no run folder; give latest, best, or a folder that python train.py made")
+        return found
+    weights = [path for folder in run_folders(outputs) for name in (LAST, BEST) if (path := folder / name).exists()]
+    if not weights:
+        raise RunError(f"no run with weights under {outputs}: python train.py makes one")
+    latest = max(weights, key=lambda path: path.stat().st_mtime).parent
+    return latest if spec == "latest" else _best(latest, {path.parent for path in weights})
+
+
+def _best(latest: Path, folders: set[Path]) -> Path:
+    corpus = Run.open(latest).status().get("corpus")
+    scores: dict[Path, float] = {}
+    for folder in sorted(folders):
+        try:
+            status = Run.open(folder).status()
+        except NanolmError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        if status.get("corpus") == corpus and isinstance(status.get("val_bpb"), float):
+            scores[folder] = status["val_bpb"]
+    if not scores:
+        raise RunError(f"run=best: no run on the corpus of {latest} has been evaluated; take run=latest")
+    return min(scores, key=lambda folder: scores[folder])

@@ -1,0 +1,181 @@
+"""Where Hydra meets the house: the types of every config, and the door that each root script opens.
+
+In: argv. Out: a typed, checked dataclass for the verb; a mistake of the user's becomes one line and exit status 1.
+Imports nothing heavy, so that `--cfg job` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn, Optional
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nanolm.comparing.config import CompareConfig
+from nanolm.complaint import one_line
+from nanolm.config import GROUPS, MISSING, NanolmError, options
+from nanolm.data.base import DataConfig
+from nanolm.decode.base import DecodeConfig
+from nanolm.model.config import ModelConfig
+from nanolm.tokenizer.base import TokenizerConfig
+from nanolm.tracking import TrackingConfig
+from nanolm.training.config import TrainConfig
+
+# What Hydra must not parse; `sweep` is also a folder of conf/
+VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
+CONF = str(Path(__file__).resolve().parent.parent / "conf")
+
+
+@dataclass
+class TokenizeConfig:
+    """What tokenize.py takes."""
+
+    data: DataConfig = MISSING
+    tokenizer: TokenizerConfig = MISSING
+    outputs: str = "outputs"
+
+
+@dataclass
+class GenerateConfig:
+    """What generate.py takes; `prompt` arrives verbatim, never parsed by Hydra."""
+
+    decode: DecodeConfig = MISSING
+    run: str = "latest"  # latest, best, or a run folder
+    prompt: Optional[str] = None  # None: asks
+    seed: Optional[int] = None
+    outputs: str = "outputs"
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass
+class EvaluateConfig:
+    """What evaluate.py takes; without `data`, the run's own corpus."""
+
+    data: Optional[DataConfig] = None
+    run: str = "latest"
+    split: str = "test"
+    outputs: str = "outputs"
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass
+class AttendConfig:
+    """What attend.py takes; `prompt` arrives verbatim. With `decode`, the text written after it is looked at too."""
+
+    decode: Optional[DecodeConfig] = None
+    run: str = "latest"
+    prompt: Optional[str] = None
+    seed: Optional[int] = None
+    layer: int = 1  # of the large picture; counted from 1
+    head: int = 1
+    outputs: str = "outputs"
+    device: str = "auto"
+
+
+@dataclass
+class ExportConfig:
+    """What export.py takes."""
+
+    run: str = "latest"
+    format: str = "hf"  # hf: for transformers | space: a web page for Hugging Face Spaces
+    folder: Optional[str] = None  # None: outputs/exports/<run>-<format>
+    push: Optional[str] = None  # user/name: uploads the folder to Hugging Face
+    outputs: str = "outputs"
+
+
+@dataclass
+class AppConfig:
+    """What app.py takes."""
+
+    run: str = "latest"
+    host: str = "127.0.0.1"  # 0.0.0.0: everybody in the network can use it
+    port: Optional[int] = None  # None: the first free one from 7860
+    open: bool = True  # in the browser
+    outputs: str = "outputs"
+    device: str = "auto"
+    precision: str = "fp32"  # auto: bf16 where the machine has it; its probabilities are rounder
+
+
+def choices(group: str) -> str:
+    """The options of a group as `a | b | c`, for the help texts."""
+    return " | ".join(sorted(file.stem for file in Path(CONF, group).glob("*.yaml")))
+
+
+def register() -> None:
+    """Puts every dataclass into Hydra's store: the verbs' under `schema/verb`, options under `schema/<group>`."""
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
+    store = ConfigStore.instance()
+    verbs = {"tokenize": TokenizeConfig, "train": TrainConfig, "generate": GenerateConfig, "evaluate": EvaluateConfig}
+    verbs |= {"compare": CompareConfig, "attend": AttendConfig, "export": ExportConfig, "app": AppConfig}
+    for name, cls in verbs.items():
+        store.store(group="schema/verb", name=name, node=cls)
+    for group in GROUPS:
+        for name, cls in options(group).items():
+            store.store(group=f"schema/{group}", name=name, node=cls)
+    store.store(group="schema/model", name="transformer", node=ModelConfig)
+    store.store(group="schema/tracking", name="wandb", node=TrackingConfig)
+
+
+def lift(argv: list[str], keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """argv without the arguments that set `keys`, and their text as typed: Hydra would parse quotes and `${`."""
+    pairs = [argument.partition("=") for argument in argv]
+    lifted = {key: text for key, sign, text in pairs if key in keys and sign}
+    return ["".join(pair) for pair in pairs if pair[0] not in lifted], lifted
+
+
+def door(verb: str, main: Callable[..., Any]) -> None:
+    """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; training also gets the overrides."""
+    sys.argv[1:], lifted = lift(sys.argv[1:], VERBATIM.get(verb, ()))
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
+    register()
+
+    def task(node: DictConfig) -> Any:
+        hydra_config = HydraConfig.get()
+        if hydra_config.mode == RunMode.MULTIRUN:
+            from nanolm.sweep import run_job
+
+            return run_job(node, train)
+        try:
+            config: Any = OmegaConf.to_object(node)
+            config = replace(config, **lifted)
+            if verb == "train":
+                return main(config, overrides=list(hydra_config.overrides.task))
+            return main(config)
+        except NanolmError as error:  # here, because Hydra would print a line of its own first
+            complain(verb, error)
+
+    run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
+    try:
+        if {"-m", "--multirun"} & set(sys.argv):
+            from nanolm.sweep import guarded
+
+            guarded(run)
+        else:
+            run()
+    except (hydra.errors.HydraException, OmegaConfBaseException) as error:
+        complain(verb, error)
+    except KeyboardInterrupt:
+        print(f"{verb}.py: stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def train(config: TrainConfig, **how: Any) -> float:
+    """The training verb, under a name that a sweep's child processes can import."""
+    from nanolm.training.train import train as run
+
+    return run(config, **how)
+
+
+def complain(verb: str, error: Exception) -> NoReturn:
+    """Ends the process with status 1 and one line on stderr."""
+    print(f"{verb}.py: {one_line(error)}", file=sys.stderr)
+    raise SystemExit(1)

@@ -1,0 +1,68 @@
+"""Text to normalised text, and normalised text to words.
+
+In: any string, and a mode (`clean` or `none`). Out: the text that every tokenizer sees, the same for all of them.
+Knows no files, no vocabulary, no specials. Only the standard library.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MODES = ("clean", "none")
+
+_ENDS = ".!?…。！？"  # each becomes the word "."
+_APOSTROPHES = "'’‘ʼ`´′＇"  # vanish, so that "don't" stays one word: "dont"
+# [1], [note 2], [a], [citation needed]
+_CITATION = re.compile(r"\[(?:(?:note |nb )?\d{1,9}|[a-z]|[a-z ]{1,40} needed)\]")
+_DOTS = re.compile(r"\.(?: \.)+")
+_PIECE = re.compile(r"\w+|\n|[^\S\n]+|[^\w\s]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _CleanTable(dict[int, str | None]):
+    """What `clean` makes of a lowercase character, decided at its first sight: itself, ".", " " or None (nothing)."""
+
+    def __missing__(self, code: int) -> str | None:
+        self[code] = self._image(chr(code))
+        return self[code]
+
+    @staticmethod
+    def _image(char: str) -> str | None:
+        kind = unicodedata.category(char)
+        selector = "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"  # of an emoji
+        if char in _ENDS:
+            return "."
+        if char in _APOSTROPHES or selector or kind[0] == "N" or kind in ("Cf", "Me"):  # digits; soft hyphens, joiners
+            return None
+        return char if kind[0] in "LM" else " "  # letters with their marks; all else parts words
+
+
+_TABLE = _CleanTable()
+
+
+def normalise(text: str, mode: str) -> str:
+    """The text as the corpus holds it; applying it twice changes nothing more.
+
+    `clean` is the original's cleaning: lowercase; citation marks and digits removed; sentence ends are the word ".",
+    a run of them one; apostrophes vanish ("don't" -> "dont"); other punctuation, hyphens too, parts words
+    ("black-and-white" -> "black and white"); letters of any script stay, composed (NFC); spaces are single,
+    with none at the ends. `none` leaves the text as it is, save lone surrogates, which no file can hold:
+    they become U+FFFD.
+    """
+    if mode == "none":
+        return _SURROGATE.sub("\ufffd", text)
+    text = _CITATION.sub("", text.lower()).translate(_TABLE)
+    text = " ".join(unicodedata.normalize("NFC", text).replace(".", " . ").split())
+    return _DOTS.sub(".", text) if ". ." in text else text  # the regex is slow where there is nothing to find
+
+
+def pieces(text: str, mode: str) -> list[str]:
+    """The words of a normalised text. `none`: words, single newlines, runs of other whitespace, single signs."""
+    if mode == "none":
+        return _PIECE.findall(text)
+    return text.split(" ") if text else []
+
+
+def join(pieces: Iterable[str], mode: str) -> str:
+    """The text whose `pieces` these are."""
+    return ("" if mode == "none" else " ").join(pieces)

@@ -1,0 +1,37 @@
+"""The word tokenizer. Normalised text in; out, an id per word.
+
+Under `clean` words are what single spaces part; under `none` words, whitespace and punctuation are all pieces, so that
+nothing is lost. Where the pieces begin and end is `nanolm.text`'s to say.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nanolm import text as words
+from nanolm.tokenizer import library
+from nanolm.tokenizer.pieces import PieceConfig, PieceTokenizer
+
+
+class WordTokenizer(PieceTokenizer):
+    """One token per word."""
+
+    @classmethod
+    def split(cls, text: str, normalise: str) -> list[str]:
+        return words.pieces(text, normalise)
+
+    @classmethod
+    def join(cls, pieces: Iterable[str], normalise: str) -> str:
+        return words.join(pieces, normalise)
+
+    @classmethod
+    def pre_tokenizer(cls, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        return library.words(normalise)
+
+
+@dataclass
+class WordConfig(PieceConfig):
+    """One token per word."""
+
+    name: str = "word"
+    tokenizer = WordTokenizer

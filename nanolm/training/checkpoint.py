@@ -1,0 +1,99 @@
+"""The state of a run in one file: weights, optimizer, random numbers, and how far it has come.
+
+In: a model, an optimizer and a Progress. Out: last.safetensors, whole or not at all, the one before kept beside it.
+A run restored from it goes on bit for bit as if it had not been interrupted.
+"""
+
+import dataclasses
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nanolm.config import RunError
+from nanolm.run import LAST, PREVIOUS
+from nanolm.weights import read_weights, write_weights
+
+
+@dataclass
+class Progress:
+    """How far a run has come: all that its loop remembers from step to step."""
+
+    step: int = 0
+    tokens: int = 0  # targets trained on
+    seconds: float = 0.0  # since the start, evaluations included, pauses not
+    training: float = 0.0  # seconds of the steps alone
+    nats: float = 0.0  # of the tokens since the last row of metrics.csv
+    nats_tokens: int = 0
+    norm: float = 0.0  # of the last gradient
+    logged: int = 0  # the step of that row
+    best: dict[str, float] | None = None  # the row of the best evaluation
+    waited: int = 0  # evaluations since
+    metrics: int = 0  # bytes of metrics.csv
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: Any, progress: Progress, device: torch.device) -> None:
+    """Writes last.safetensors; the old one becomes previous.safetensors."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    note = {"progress": dataclasses.asdict(progress), "optimizer": pack(optimizer.state_dict(), "optimizer", tensors)}
+    tensors["random/cpu"] = torch.get_rng_state()
+    if device.type == "cuda":
+        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    aside = folder / "next.safetensors"
+    write_weights(aside, tensors, note)
+    if (folder / LAST).exists():
+        os.replace(folder / LAST, folder / PREVIOUS)
+    os.replace(aside, folder / LAST)
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torch.device) -> Progress | None:
+    """Restores the last checkpoint, or the one before with a word where the last is damaged; None where none is yet.
+
+    Raises RunError where both are damaged.
+    """
+    paths = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    for path in paths:
+        try:
+            tensors, note = read_weights(path)
+            model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+            optimizer.load_state_dict(unpack(note["optimizer"], tensors))
+            torch.set_rng_state(tensors["random/cpu"])
+            if device.type == "cuda" and "random/cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random/cuda"], device)
+            return Progress(**note["progress"])
+        except RunError as error:
+            print(f"{error}; looking for the checkpoint before it", file=sys.stderr)
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            print(f"{path}: doesn't fit the run's model; looking for the checkpoint before it", file=sys.stderr)
+    if paths:
+        raise RunError(f"{folder}: no checkpoint can be read; copy the folder again, or start anew with init={folder}")
+    return None
+
+
+def pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` (dicts, lists, plain values, tensors) as JSON, its tensors put into `tensors` under their path in it."""
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {"tensor": path}
+    if isinstance(value, dict):  # as pairs, because JSON would turn the keys 0, 1, 2 into text
+        return {"pairs": [[key, pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [pack(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    return value
+
+
+def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """What `pack` was given."""
+    if isinstance(value, list):
+        return [unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    return tuple(unpack(content, tensors)) if kind == "tuple" else {key: unpack(item, tensors) for key, item in content}

@@ -1,0 +1,79 @@
+"""What `train.py` can be told: the top-level knobs of a run and its groups.
+
+In: plain values (Hydra's, or a run folder's config.json). Out: a checked TrainConfig. Imports no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from nanolm.config import MISSING, ConfigError, between, build, fill, one_of
+from nanolm.data.base import DataConfig
+from nanolm.decode.base import DecodeConfig
+from nanolm.model.config import ModelConfig
+from nanolm.optim.base import OptimConfig
+from nanolm.tokenizer.base import TokenizerConfig
+from nanolm.tracking import TrackingConfig
+
+
+@dataclass
+class TrainConfig:
+    """One run. The budget is `epochs`, unless `minutes` or `tokens` is given (not both)."""
+
+    data: DataConfig = MISSING
+    tokenizer: TokenizerConfig = MISSING
+    model: ModelConfig = MISSING
+    optim: OptimConfig = MISSING
+    decode: DecodeConfig = MISSING  # for the samples at the end
+    tracking: TrackingConfig = MISSING
+    epochs: float = 10.0
+    minutes: Optional[float] = None  # of training steps; evaluation and the report come on top
+    tokens: Optional[int] = None  # target tokens, rounded up to whole steps
+    batch_size: int = 32  # documents (or windows of long ones) per batch
+    accumulate: int = 1  # batches per optimizer step
+    seed: int = 1  # initial weights, dropout, samples
+    data_seed: int = 1  # order of the batches
+    device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
+    precision: str = "auto"  # auto | fp32 | bf16
+    compile: str = "auto"  # auto | on | off
+    threads: Optional[int] = None  # of the CPU; None: torch's choice
+    eval_every: Optional[int] = None  # steps; None: each epoch. The last step is always evaluated
+    patience: Optional[int] = None  # stop after so many evaluations without a better one
+    log_every: int = 10  # steps per row of metrics.csv
+    checkpoint_seconds: float = 60.0  # at most so much work is lost by a kill
+    samples: int = 3  # texts per prompt at the end
+    prompts: list[str] = field(default_factory=lambda: [""])
+    run_name: Optional[str] = None
+    tags: list[str] = field(default_factory=list)
+    group: Optional[str] = None
+    outputs: str = "outputs"
+    resume: Optional[str] = None  # a run folder: go on exactly where it stopped
+    init: Optional[str] = None  # a run folder: start from its best weights on other data
+
+    def __post_init__(self) -> None:
+        between("epochs", self.epochs, 0, 1e6, open_low=True)
+        between("minutes", self.minutes, 0, 1e6, open_low=True)
+        for key in ("tokens", "batch_size", "accumulate", "threads", "eval_every", "patience", "log_every"):
+            between(key, getattr(self, key), 1, 10**15)
+        for key in ("seed", "data_seed"):
+            between(key, getattr(self, key), 0, 2**63 - 1)
+        between("checkpoint_seconds", self.checkpoint_seconds, 0)
+        between("samples", self.samples, 0, 1000)
+        one_of("precision", self.precision, ("auto", "fp32", "bf16"))
+        one_of("compile", self.compile, ("auto", "on", "off"))
+        if self.minutes is not None and self.tokens is not None:
+            raise ConfigError("minutes and tokens are both given: a run has one budget, leave one out")
+        if self.resume is not None and self.init is not None:
+            raise ConfigError(
+                "resume and init are both given: resume goes on with a run, init starts a new one from it"
+            )
+
+
+def train_config(values: Mapping[str, Any]) -> TrainConfig:
+    """A TrainConfig from the plain dict of a config.json: nothing is interpolated, unknown keys are errors."""
+    values = dict(values)
+    for group in ("data", "tokenizer", "optim", "decode"):
+        values[group] = build(group, values.get(group, {}))
+    values["model"] = fill(ModelConfig, values.get("model", {}), "model")
+    values["tracking"] = fill(TrackingConfig, values.get("tracking", {}), "tracking")
+    return fill(TrainConfig, values, "config")

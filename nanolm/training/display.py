@@ -1,0 +1,78 @@
+"""What a training shows: what it is about to do, and how it goes.
+
+In: a job and rows of figures. Out: a live line in a terminal; elsewhere plain lines, at evaluations and now and then.
+"""
+
+import time
+from collections.abc import Mapping
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from nanolm.training.setup import Job
+
+SILENCE = 20.0  # seconds between plain lines outside a terminal
+
+
+def show_job(console: Console, job: Job, steps: int, compiled: bool) -> None:
+    """Prints what is going to be trained on what."""
+    parts = {part: count for part, count in job.model.summary().items() if count}
+    device = str(job.device) if job.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
+    lines = {
+        "documents": job.corpus.summary(),
+        "tokenizer": f"{job.tokenizer.config.name}, vocabulary {len(job.tokenizer):,}",
+        "tokens": ", ".join(f"{len(ids.ids) - len(ids):,} {split}" for split, ids in job.encoded.items()),
+        "model": f"{job.config.model.name}, {sum(parts.values()):,} parameters: "
+        + ", ".join(f"{count:,} {part}" for part, count in parts.items()),
+        "context": f"{job.context:,} tokens",
+        "machine": f"{device}, {job.precision}{', compiled' if compiled else ''}",
+        "plan": f"{steps:,} steps, {steps / job.steps_per_epoch:.3g} epochs, optimizer {job.config.optim.name}",
+    }
+    for name, line in lines.items():
+        console.print(f"{name:<10} {line}", markup=False, highlight=False, soft_wrap=True)
+    for note in job.corpus.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+class Display:
+    """Shows the newest row; `total` steps are planned, `done` were made before this process."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        self.console, self.total, self.done = console, total, done
+        self.begun, self.shown, self.val = time.monotonic(), time.monotonic(), ""
+        self.live = Progress(BarColumn(12), TextColumn("{task.description}"), console=console, transient=True)
+        self.task = self.live.add_task("the first steps", total=total, completed=done)
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def show(self, row: Mapping[str, float]) -> None:
+        """A new row of metrics."""
+        step, evaluated = int(row["step"]), "val_bpb" in row
+        if evaluated:
+            self.val = f"val {row['val_bpb']:.4f} bits/byte  "
+        left = (time.monotonic() - self.begun) * (self.total - step) / max(1, step - self.done)
+        speed = f"{row['tokens_per_s']:,.0f} tokens/s  {duration(left)} left"
+        line = f"{step:,}/{self.total:,}  loss {row['train_loss']:.3f}  {self.val}{speed}"
+        self.live.update(self.task, completed=step, description=line)
+        if evaluated or (not self.console.is_terminal and time.monotonic() - self.shown > SILENCE):
+            line = f"epoch {row['epoch']:.2f}  step {line}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.shown = time.monotonic()
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3:05 min` or `2:10 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

@@ -1,0 +1,161 @@
+"""The loop: steps, rows of figures, evaluations, checkpoints, until the plan is fulfilled or somebody asks to stop.
+
+In: a Session. Out: the files of its run folder. After any kill the next session goes on from the last checkpoint.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from nanolm.bits import Score, score, spelling_bits
+from nanolm.config import NanolmError
+from nanolm.run import BEST, Run
+from nanolm.tracking import Tracker
+from nanolm.training.checkpoint import Progress, save_checkpoint
+from nanolm.training.display import Display
+from nanolm.training.metrics import Metrics
+from nanolm.training.plan import groups
+from nanolm.training.setup import Job
+from nanolm.training.step import Diverged, Meter, learning_rate, take_step
+from nanolm.training.stop import Stop, StopNow
+from nanolm.weights import write_weights
+
+
+@dataclass
+class Session:
+    """One process at work on one run."""
+
+    job: Job
+    run: Run
+    steps: int  # of the whole run
+    progress: Progress
+    metrics: Metrics
+    tracker: Tracker
+    display: Display
+    stop: Stop
+    meter: Meter = field(default_factory=Meter)
+    saved: float = field(default_factory=time.perf_counter)  # when, and
+    saved_step: int = -1
+    row: tuple[int, float] = (0, 0.0)  # tokens and seconds of training at the last row of this session
+
+
+def fit(session: Session) -> None:
+    """Trains to the end of the plan; raises StopNow, with everything saved, where a signal asks for it.
+
+    Raises Diverged with the last good state saved (on a GPU: that of the last checkpoint).
+    """
+    progress, stop = session.progress, session.stop
+    session.row = (progress.tokens, progress.training)
+    try:
+        if progress.logged < progress.step and row_due(session):  # stopped in an evaluation
+            record(session)
+        upcoming = groups(session.job, progress.step)
+        while not over(session):
+            with timed(progress, training=True):
+                take_step(session.job, next(upcoming), progress, session.steps, session.meter)
+            if row_due(session):
+                record(session)
+            if stop.signal is not None:
+                raise StopNow
+            if time.perf_counter() - session.saved > session.job.config.checkpoint_seconds:
+                save(session)
+    except (StopNow, Diverged) as end:
+        if isinstance(end, StopNow) or session.job.device.type == "cpu":
+            save(session)
+        raise
+    save(session)
+
+
+def over(session: Session) -> bool:
+    """Whether the plan is fulfilled, or there was no gain for too long."""
+    patience = session.job.config.patience
+    return session.progress.step >= session.steps or (patience is not None and session.progress.waited >= patience)
+
+
+def evaluation_due(session: Session) -> bool:
+    """At the end, and every `eval_every` steps or each epoch."""
+    step, every = session.progress.step, session.job.config.eval_every or session.job.steps_per_epoch
+    return step >= session.steps or step % every == 0
+
+
+def row_due(session: Session) -> bool:
+    """Every `log_every` steps, and at evaluations."""
+    return session.progress.step % session.job.config.log_every == 0 or evaluation_due(session)
+
+
+def record(session: Session) -> None:
+    """Writes the row of this step everywhere, evaluated if it is time, and keeps the weights if they are the best."""
+    progress, job = session.progress, session.job
+    with timed(progress, training=True):  # a GPU has worked until here
+        session.meter.read(progress)
+    val = evaluate(session, "val") if evaluation_due(session) else None
+    tokens, seconds = progress.tokens - session.row[0], progress.training - session.row[1]
+    row: dict[str, float] = {
+        "step": progress.step,
+        "epoch": progress.step / job.steps_per_epoch,
+        "tokens": progress.tokens,
+        "lr": learning_rate(job, progress.step - 1, session.steps),
+        "train_loss": progress.nats / progress.nats_tokens,
+        "grad_norm": progress.norm,
+        "seconds": progress.seconds,
+        "tokens_per_s": tokens / seconds if seconds else math.nan,
+    }
+    if val:
+        row |= {"val_loss": val.loss, "val_ppl": val.perplexity, "val_bpb": val.bpb}
+    session.metrics.add(row)
+    session.tracker.log(row)
+    session.display.show(row)
+    progress.logged, progress.nats, progress.nats_tokens = progress.step, 0.0, 0
+    session.row = (progress.tokens, progress.training)
+    if val:
+        judge(session, row)
+
+
+def judge(session: Session, row: dict[str, float]) -> None:
+    """Keeps the weights where they are the best so far. The checkpoint comes first: `mend_best` relies on it."""
+    progress = session.progress
+    if progress.best and not row["val_bpb"] < progress.best["val_bpb"]:
+        progress.waited += 1
+        return
+    progress.best = {key: row[key] for key in ("step", "epoch", "val_loss", "val_ppl", "val_bpb")}
+    progress.waited = 0
+    save(session)
+    write_weights(session.run.folder / BEST, session.job.model.state_dict(), progress.best)
+    session.run.update_status(**progress.best)
+
+
+def evaluate(session: Session, split: str) -> Score:
+    """The score of a whole split under the current weights; a signal ends it at once."""
+    job = session.job
+    with session.stop.at_once(), timed(session.progress):
+        spelling = spelling_bits(job.corpus, split, job.tokenizer, job.cache)
+        nbytes = job.corpus.nbytes(split)
+        result = score(job.model, job.encoded[split], job.context, nbytes, spelling, job.device, job.precision)
+    if not math.isfinite(result.bpb):
+        raise NanolmError(f"the {split} loss is {result.loss} after step {session.progress.step}: lower optim.lr")
+    return result
+
+
+def save(session: Session) -> None:
+    """Writes a checkpoint, unless this step has one."""
+    progress, job = session.progress, session.job
+    session.meter.read(progress)
+    if session.saved_step != progress.step:
+        progress.metrics = session.metrics.saved()
+        with timed(progress):
+            save_checkpoint(session.run.folder, job.model, job.optimizer, progress, job.device)
+        session.saved_step = progress.step
+    session.saved = time.perf_counter()
+
+
+@contextmanager
+def timed(progress: Progress, training: bool = False) -> Iterator[None]:
+    """Adds the time inside to the run's seconds, and to those of its steps where it is `training`."""
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        progress.seconds += time.perf_counter() - begun
+        progress.training += (time.perf_counter() - begun) * training

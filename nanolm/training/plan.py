@@ -1,0 +1,105 @@
+"""What is settled before the first step and kept for good: how many steps, and whether to compile.
+
+In: a job. Out: a plan, plain data for the run's manifest. A budget in minutes is measured once, on steps that are then
+undone; from there on a run is a function of its plan alone.
+"""
+
+import itertools
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from nanolm.batches import Batch
+from nanolm.training.checkpoint import Progress
+from nanolm.training.setup import Job
+from nanolm.training.step import Meter, gradient, take_step
+
+TIMED = 20  # steps
+SKIPPED = 4  # steps before them that warm up the machine
+SHARE = 0.1  # of the budget that timing may take, even if fewer steps are timed
+REPAYS = {"cpu": 300.0, "cuda": 180.0}  # seconds of training from which on compiling pays for itself
+RATES = {"cpu": (45e9, 90e9), "cuda": (1e13, 6e13)}  # FLOP/s in fp32 and bf16 (per thread of a CPU), for the estimate
+
+
+def groups(job: Job, step: int) -> Iterator[list[Batch]]:
+    """The batches of each optimizer step, from the one that follows `step` others, without end."""
+    for epoch in itertools.count(step // job.steps_per_epoch):
+        first = step % job.steps_per_epoch if epoch == step // job.steps_per_epoch else 0
+        batches = job.batches.epoch(epoch, first * job.config.accumulate)
+        while group := list(itertools.islice(batches, job.config.accumulate)):
+            yield group
+
+
+def make_plan(job: Job, old: dict[str, Any] | None = None) -> dict[str, Any]:
+    """steps, minutes (the budget they were measured for), compile; compiles the model where it says so.
+
+    `old` is the plan of a run that goes on: its steps count as long as the budget is the same.
+    """
+    minutes, known = job.config.minutes, old or {}
+    seconds = 60 * minutes if minutes else estimated_seconds(job, planned_steps(job))
+    wanted = job.config.compile == "on"
+    if job.config.compile == "auto":
+        wanted = known.get("compile", seconds >= REPAYS.get(job.device.type, math.inf))
+    compiled = wanted and compile_model(job)
+    if not minutes:
+        steps = planned_steps(job)
+    else:
+        steps = known["steps"] if known.get("minutes") == minutes else steps_in(job, minutes)
+    return {"steps": steps, "minutes": minutes, "compile": compiled}
+
+
+def planned_steps(job: Job) -> int:
+    """Optimizer steps in a budget of epochs or tokens, at least one."""
+    if job.config.tokens is not None:
+        return -(-job.config.tokens * job.steps_per_epoch // job.batches.tokens)
+    return max(1, round(job.config.epochs * job.steps_per_epoch))
+
+
+def steps_in(job: Job, minutes: float) -> int:
+    """How many steps `minutes` hold, from the median speed of a few that are undone afterwards."""
+    weights = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
+    progress, meter, speeds, begun = Progress(), Meter(), [], time.perf_counter()
+    with keep_random(job):
+        for group in itertools.islice(groups(job, 0), SKIPPED + TIMED):
+            started, tokens = time.perf_counter(), progress.tokens
+            take_step(job, group, progress, SKIPPED + TIMED, meter)
+            meter.read(progress)
+            speeds.append((progress.tokens - tokens) / (time.perf_counter() - started))
+            if len(speeds) > 2 * SKIPPED and time.perf_counter() - begun > SHARE * 60 * minutes:
+                break
+    job.model.load_state_dict(weights)
+    job.optimizer = job.config.optim.build(job.model)
+    tokens_per_step = job.batches.tokens / job.steps_per_epoch
+    return max(1, round(60 * minutes * float(np.median(speeds[SKIPPED:])) / tokens_per_step))
+
+
+def estimated_seconds(job: Job, steps: int) -> float:
+    """A guess at the time of training from its arithmetic: the same on every start, unlike a measurement."""
+    parameters = sum(job.model.summary().values()) - (0 if job.config.model.tied else job.model.summary()["embedding"])
+    tokens = job.batches.tokens * steps / job.steps_per_epoch
+    rate = RATES.get(job.device.type, RATES["cpu"])[job.precision == "bf16"]
+    return 6 * parameters * tokens / (rate * (torch.get_num_threads() if job.device.type == "cpu" else 1))
+
+
+def compile_model(job: Job) -> bool:
+    """Compiles the model and tries it on one batch; says so, and leaves it as it was, where that fails."""
+    job.model.compile(dynamic=True)
+    try:
+        with keep_random(job):
+            gradient(job, next(groups(job, 0)))
+    except RuntimeError as error:  # what torch raises where it finds no working compiler
+        job.model._compiled_call_impl = None
+        print(f"compile: {' '.join(str(error).split())[:200]}; the model runs as it is, slower", file=sys.stderr)
+    job.optimizer.zero_grad(set_to_none=True)
+    return job.model._compiled_call_impl is not None
+
+
+def keep_random(job: Job) -> AbstractContextManager[None]:
+    """Random numbers after it are those that would have come without it."""
+    return torch.random.fork_rng([job.device] if job.device.type == "cuda" else [])

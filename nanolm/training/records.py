@@ -1,0 +1,64 @@
+"""What a run says of itself: the machine it runs on, its status at the start, its name and config in W&B."""
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanolm.config import plain
+from nanolm.run import Run
+from nanolm.training.checkpoint import Progress
+from nanolm.training.setup import Job
+
+
+def environment(job: Job) -> dict[str, Any]:
+    """Versions, device, threads, git commit and command line: what one needs to run it again."""
+    return {
+        "command": sys.argv,
+        "git_commit": git_commit(Path(__file__).resolve().parents[2]),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "system": platform.platform(),
+        "device": str(job.device) if job.device.type == "cpu" else torch.cuda.get_device_name(job.device),
+        "precision": job.precision,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def first_status(job: Job, run: Run, progress: Progress) -> dict[str, Any]:
+    """What status.json holds from the first step on."""
+    status = {
+        "state": "running",
+        "created": run.manifest["created"],
+        "corpus": job.corpus.fingerprint,
+        "documents": job.corpus.counts,
+        "vocabulary": len(job.tokenizer),
+        "context": job.context,
+        "parameters": job.model.summary(),
+        "steps": run.manifest["plan"]["steps"],
+    }
+    return status | (progress.best or {}) | {"step": progress.step, "seconds": progress.seconds}
+
+
+def about(job: Job, run: Run) -> dict[str, Any]:
+    """The run's id, name and config for wandb.init; the same id after a resume."""
+    config = plain(job.config) | {"corpus": job.corpus.fingerprint, "parameters": sum(job.model.summary().values())}
+    name = job.config.run_name or run.folder.name
+    return {
+        "id": run.manifest["id"],
+        "name": name,
+        "group": job.config.group,
+        "tags": job.config.tags,
+        "config": config,
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that `folder` is at; None where it is no repository or git is missing."""
+    if not (folder / ".git").exists() or not shutil.which("git"):
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

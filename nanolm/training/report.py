@@ -1,0 +1,122 @@
+"""The end of a run: the test split scored once under the best weights, curves, samples, a table, what to try next.
+
+In: a session whose plan is fulfilled. Out: the last files of the run folder, its status `finished`.
+"""
+
+import dataclasses
+import sys
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nanolm import plots
+from nanolm.bits import Score, floor_bpb
+from nanolm.config import NanolmError
+from nanolm.files import write_atomic
+from nanolm.run import BEST, PREVIOUS
+from nanolm.training.display import duration
+from nanolm.training.loop import Session, evaluate
+from nanolm.training.metrics import read_metrics
+from nanolm.weights import read_weights
+
+CURVES = ("loss.png", "perplexity.png", "bits_per_byte.png")
+LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "test_bits.csv")  # final once the run is finished
+
+
+def finish(session: Session, console: Console) -> float:
+    """Writes and prints everything that is left; returns the best val bits per byte."""
+    job, run, progress = session.job, session.run, session.progress
+    job.model.load_state_dict(read_weights(run.folder / BEST)[0])
+    figures: dict[str, Any] = dict(progress.best or {})
+    figures["best_epoch"] = figures.pop("epoch")
+    if len(job.encoded["test"]):
+        test = evaluate(session, "test")
+        write_test_bits(session, test)
+        figures |= {"test_bpb": test.bpb, "test_loss": test.loss, "test_ppl": test.perplexity}
+        figures["test_unk_rate"] = test.unk_rate
+    with session.stop.at_once():
+        figures |= {f"{split}_floor": floor_bpb(job.config.data, job.corpus, split) for split in ("val", "test")}
+    figures |= {"step": progress.step, "epochs": progress.step / job.steps_per_epoch, "tokens": progress.tokens}
+    figures |= {"seconds": progress.seconds, "tokens_per_s": progress.tokens / progress.training}
+    draw_curves(session, figures["val_floor"])
+    samples = write_samples(session)
+    run.list_files(*(name for name in LATE_FILES if (run.folder / name).exists()))
+    run.update_status(state="finished", **figures)
+    (run.folder / PREVIOUS).unlink(missing_ok=True)
+    images = {name.removesuffix(".png"): run.folder / name for name in CURVES if (run.folder / name).exists()}
+    session.tracker.report(figures, samples, images)
+    show(console, session, figures, samples)
+    return float(figures["val_bpb"])
+
+
+def write_test_bits(session: Session, test: Score) -> None:
+    """test_bits.csv: what each test document costs; compare.py resamples them."""
+    rows = zip(test.bits.tolist(), test.bytes.tolist(), strict=True)
+    lines = [f"{document},{bits!r},{size}\n" for document, (bits, size) in enumerate(rows)]
+    write_atomic(session.run.folder / "test_bits.csv", "document,bits,bytes\n" + "".join(lines))
+
+
+def draw_curves(session: Session, floor: float | None) -> None:
+    """The original's two plots, loss and perplexity, and bits per byte."""
+    folder = session.run.folder
+    rows = {name: np.array(values) for name, values in read_metrics(folder / "metrics.csv").items()}
+    val = np.isfinite(rows["val_loss"])
+    train, measured = (rows["epoch"], rows["train_loss"]), (rows["epoch"][val], rows["val_loss"][val])
+    losses = {"train": train, "val": measured}
+    perplexities = {name: (x, np.exp(np.minimum(y, 700))) for name, (x, y) in losses.items()}
+    bits = {"val": (rows["epoch"][val], rows["val_bpb"][val])}
+    plots.curves(folder / "loss.png", folder.name, ("epoch", "loss (nats per token)"), losses)
+    plots.curves(folder / "perplexity.png", folder.name, ("epoch", "perplexity (per token)"), perplexities)
+    plots.curves(folder / "bits_per_byte.png", folder.name, ("epoch", "bits per byte on val"), bits, floor)
+
+
+def write_samples(session: Session) -> list[tuple[str, str]]:
+    """samples.txt: (prompt, text) of a few generated texts; none, with a word, where a prompt can't be continued."""
+    config = session.job.config
+    prompts = [prompt for prompt in config.prompts for _ in range(config.samples)]
+    if not prompts:
+        return []
+    from nanolm.generator import load  # here: the first step need not wait for it
+
+    decode = dataclasses.replace(config.decode, num_return_sequences=1)
+    try:
+        with session.stop.at_once():
+            generator = load(session.run.folder, device=str(session.job.device))
+            texts = generator.generate(prompts, decode=decode, seed=config.seed)
+    except NanolmError as error:
+        print(f"no samples: {error}", file=sys.stderr)
+        return []
+    samples = list(dict.fromkeys(zip(prompts, texts, strict=True)))  # greedy ones are all the same
+    parts = [(f"prompt: {prompt}\n" if prompt else "") + text for prompt, text in samples]
+    write_atomic(session.run.folder / "samples.txt", "\n\n".join(parts) + "\n")
+    return samples
+
+
+def show(console: Console, session: Session, figures: dict[str, Any], samples: list[tuple[str, str]]) -> None:
+    """Prints the table of results, the samples and the next commands."""
+    folder = session.run.folder
+    table = Table(
+        "", "bits per byte", "floor", "above it", "perplexity*", title=escape(str(folder)), title_justify="left"
+    )
+    for split in ("val", "test"):
+        bpb, floor = (figures.get(f"{split}_{name}") for name in ("bpb", "floor"))
+        if bpb:
+            above = (f"{floor:.4f}", f"{bpb / floor - 1:.1%}") if floor else ("unknown", "")
+            table.add_row(split, f"{bpb:.4f}", *above, f"{figures[f'{split}_ppl']:.2f}")
+    console.print(table)
+    lines = [
+        "* per token: compares with the same tokenizer only",
+        f"best after {figures['best_epoch']:.3g} of {figures['epochs']:.3g} epochs; {duration(figures['seconds'])}, "
+        f"{figures['tokens_per_s']:,.0f} tokens/s",
+        "curves: " + ", ".join(str(folder / name) for name in CURVES),
+        *(f"\n{f'[{prompt}] ' if prompt else ''}{text}" for prompt, text in samples),
+        "\nnext:",
+        f'  python generate.py run={folder} prompt="{" ".join(samples[0][1].split()[:2]) if samples else ""}"',
+        f"  python evaluate.py run={folder} data=files data.path=mine.txt",
+        f"  python train.py resume={folder} epochs={2 * max(1, round(figures['epochs']))}",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

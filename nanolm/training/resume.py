@@ -1,0 +1,65 @@
+"""Going on: with a run where it stopped (`resume`), or from its weights on other data (`init`).
+
+In: the composed config and the words typed by the user. Out: the config that counts, or a ConfigError naming the key.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from nanolm.config import ConfigError, RunError, plain
+from nanolm.run import Run, find_run
+from nanolm.training.config import TrainConfig, train_config
+
+BUDGET = ("epochs", "minutes", "tokens")
+CHANGEABLE = (*BUDGET, "tracking", "device")
+
+
+def typed_keys(overrides: Sequence[str]) -> list[str]:
+    """`+model.dims=3` -> `model.dims`, of everything typed."""
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+
+
+def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainConfig]:
+    """The run that `config.resume` names and its own config, with the budget, tracking and device typed anew."""
+    run = Run.open(find_run(str(config.resume), config.outputs))
+    keys = typed_keys(overrides)
+    for key in keys:
+        if _root(key) not in (*CHANGEABLE, "outputs", "resume"):
+            mend = f"only {', '.join(CHANGEABLE)} can be changed; leave it out, or start a new run with init="
+            raise ConfigError(f"{key}: a resumed run keeps its own; {mend}{config.resume}")
+    own = train_config(run.config)
+    if budget := {name: getattr(config, name) for name in BUDGET if name in keys}:
+        own = replace(own, **{"minutes": None, "tokens": None, **budget})
+    elif run.finished():
+        raise RunError(f"{run.folder}: is finished; give a larger budget to go on, as in epochs={own.epochs * 2:g}")
+    for key in keys:
+        if key in ("device", "outputs", "tracking"):
+            own = replace(own, **{key: getattr(config, key)})
+        elif key.startswith("tracking."):
+            name = key.removeprefix("tracking.")
+            own = replace(own, tracking=replace(own.tracking, **{name: getattr(config.tracking, name)}))
+    return run, own
+
+
+def initialised(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainConfig]:
+    """The run that `config.init` names, and `config` with that run's model and tokenizer."""
+    run = Run.open(find_run(str(config.init), config.outputs))
+    own = train_config(run.config)
+    for key in typed_keys(overrides):
+        if _root(key) in ("model", "tokenizer") and _at(config, key) != _at(own, key):
+            raise ConfigError(f"{key}: init={config.init} brings its own {_root(key)}; leave {key} out")
+    return run, replace(config, model=own.model, tokenizer=own.tokenizer)
+
+
+def _root(key: str) -> str:
+    return re.split(r"[.@/]", key)[0]
+
+
+def _at(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name, None)
+    if isinstance(config, type(None) | int | float | str):
+        return config
+    return plain(config) | {"context": None}

@@ -1,0 +1,84 @@
+"""Everything a run needs before its first step: corpus, tokenizer, ids, model, optimizer.
+
+In: a TrainConfig, and the run to start from where there is one. Out: a Job. Writes nothing but caches.
+"""
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nanolm.batches import TrainingBatches
+from nanolm.config import ConfigError
+from nanolm.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
+from nanolm.hardware import pick_device, pick_precision
+from nanolm.model.transformer import Transformer
+from nanolm.run import Run
+from nanolm.tokenizer.base import Tokenizer
+from nanolm.training.config import TrainConfig
+
+LONGEST_CONTEXT = 1024  # tokens, where the data chooses
+
+
+@dataclass
+class Job:
+    """The parts of one training; `optimizer` is fresh, `model` has its first weights."""
+
+    config: TrainConfig
+    cache: Path
+    corpus: Corpus
+    tokenizer: Tokenizer
+    encoded: dict[str, Encoded]
+    batches: TrainingBatches
+    context: int
+    device: torch.device
+    precision: str
+    model: Transformer
+    optimizer: Any
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps; the last one of an epoch may hold fewer than `accumulate` batches."""
+        return -(-len(self.batches) // self.config.accumulate)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bf16 products where the precision says so; parameters stay fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
+    """The job of `config`, on a known tokenizer or on one fitted to the data; what is cached is reused."""
+    device = pick_device(config.device)
+    precision = pick_precision(config.precision, device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if tokenizer and tokenizer.normalise != config.data.normalise:
+        mend = f"the tokenizer of the run reads {tokenizer.normalise} text; give data.normalise={tokenizer.normalise}"
+        raise ConfigError(f"data.normalise={config.data.normalise}: {mend}")
+    cache = Path(config.outputs) / "cache"
+    corpus = load_corpus(config.data, cache)
+    tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus, cache)
+    encoded = encode_corpus(corpus, tokenizer, cache)
+    context = config.model.context or natural_context(encoded["train"])
+    config = replace(config, model=replace(config.model, context=context))
+    multiple = math.gcd(8, context)  # padding never exceeds the context
+    batches = TrainingBatches(encoded["train"], context, config.batch_size, config.data_seed, multiple)
+    torch.manual_seed(config.seed)
+    model = Transformer(config.model, len(tokenizer), context).to(device)
+    optimizer = config.optim.build(model)
+    return Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
+
+
+def natural_context(encoded: Encoded) -> int:
+    """The longest document in tokens (its last one is only a target), rounded up to 16, at most 1,024."""
+    longest = int(np.diff(encoded.offsets).max()) - 1
+    return min(LONGEST_CONTEXT, -(-longest // 16) * 16)
+
+
+def load_weights(job: Job, run: Run) -> None:
+    """Gives the job's model the best weights of `run`, whose model has the same shape."""
+    job.model.load_state_dict(run.model("best").state_dict())

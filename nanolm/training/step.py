@@ -1,0 +1,83 @@
+"""One optimizer step, and the figures of the steps since the last look at them.
+
+In: a job, a few batches, a learning rate. Out: changed weights; losses and norms stay on the device until they are
+read, so that a GPU never waits for the host. A loss or gradient that is not finite ends the run.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nanolm.batches import Batch
+from nanolm.config import NanolmError
+from nanolm.optim.base import lr_factor
+from nanolm.training.checkpoint import Progress
+from nanolm.training.setup import Job
+
+
+class Diverged(NanolmError):
+    """A loss or gradient that is not finite; on the CPU the weights are still those of the step before."""
+
+
+class Meter:
+    """Losses (summed nats) and gradient norms of steps that have not been read yet."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, float]] = []  # step, learning rate
+        self.figures: list[Tensor] = []  # (nats, norm)
+
+    def add(self, step: int, lr: float, nats: Tensor, norm: Tensor) -> None:
+        """Notes one step; copies nothing from the device."""
+        self.steps.append((step, lr))
+        self.figures.append(torch.stack([nats, norm]))
+
+    def read(self, progress: Progress) -> None:
+        """Moves what is noted into `progress`; raises Diverged at the first figure that is not finite."""
+        steps, values = self.steps, torch.stack(self.figures).tolist() if self.figures else []
+        self.steps, self.figures = [], []
+        for (step, lr), (nats, norm) in zip(steps, values, strict=True):
+            if not (math.isfinite(nats) and math.isfinite(norm)):
+                what = "loss" if not math.isfinite(nats) else "gradient"
+                raise Diverged(
+                    f"the {what} is no longer finite at step {step} (optim.lr={lr:.3g} there, loss {nats:.4g} nats, "
+                    f"gradient norm {norm:.4g}, {progress.norm:.4g} before): lower optim.lr, or set optim.clip"
+                )
+            progress.nats += nats
+            progress.norm = norm
+
+
+def learning_rate(job: Job, step: int, total: int) -> float:
+    """optim.lr at the step that follows `step` others."""
+    return job.config.optim.lr * lr_factor(job.config.optim, step, total, job.steps_per_epoch)
+
+
+def gradient(job: Job, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+    """(summed nats, norm before clipping); leaves the gradient of the mean nats per target of `group`, clipped."""
+    tokens, nats = sum(batch.tokens for batch in group), torch.zeros((), device=job.device)
+    for batch in group:
+        ids = torch.from_numpy(batch.ids).to(job.device, non_blocking=True)
+        targets = torch.from_numpy(batch.targets).to(job.device, non_blocking=True)
+        with job.autocast():
+            loss = job.model.loss(ids, targets)
+        (loss / tokens).backward()
+        nats += loss.detach()
+    clip = job.config.optim.clip
+    return nats, torch.nn.utils.clip_grad_norm_(job.model.parameters(), math.inf if clip is None else clip)
+
+
+def take_step(job: Job, group: Sequence[Batch], progress: Progress, total: int, meter: Meter) -> None:
+    """One update with the gradient of `group`. On the CPU a step that isn't finite leaves the weights as they were."""
+    lr = learning_rate(job, progress.step, total)
+    for parameters in job.optimizer.param_groups:
+        parameters["lr"] = parameters["base_lr"] * lr / job.config.optim.lr
+    meter.add(progress.step + 1, lr, *gradient(job, group))
+    if job.device.type == "cpu":
+        meter.read(progress)
+    job.optimizer.step()
+    job.optimizer.zero_grad(set_to_none=True)
+    tokens = sum(batch.tokens for batch in group)
+    progress.step += 1
+    progress.tokens += tokens
+    progress.nats_tokens += tokens

@@ -1,0 +1,53 @@
+"""Stopping when asked: SIGINT (ctrl-C) and SIGTERM let the step end and the state be saved.
+
+In: signals. Out: `stop.signal`, which the loop looks at after every step; StopNow inside `stop.at_once()`.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopNow(BaseException):
+    """Asked to stop, at a moment when nothing is lost by it; like KeyboardInterrupt, no error."""
+
+
+class Stop:
+    """Catches the signals while it is entered. A second ctrl-C ends the program where it stands."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._now = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal raises StopNow: for work that is done again from its beginning."""
+        self._now = True
+        try:
+            if self.signal is not None:
+                raise StopNow
+            yield
+        finally:
+            self._now = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+        if self._now:
+            raise StopNow

@@ -1,0 +1,155 @@
+"""`train.py`'s verb: one run from its config to its end, or from where it stopped.
+
+In: a TrainConfig and what the user typed. Out: the best val bits per byte, and a run folder. Only here are run folders
+made. A failure or a stop leaves its word in status.json, and the last checkpoint.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import Signals
+
+import torch
+from rich.console import Console
+
+from nanolm.bits import corpus_speller
+from nanolm.config import NanolmError, RunError, plain
+from nanolm.files import write_json
+from nanolm.run import BEST, Run, new_folder
+from nanolm.tracking import Tracker
+from nanolm.training.checkpoint import Progress, load_checkpoint
+from nanolm.training.config import TrainConfig
+from nanolm.training.display import Display, show_job
+from nanolm.training.loop import Session, fit
+from nanolm.training.metrics import Metrics
+from nanolm.training.plan import make_plan
+from nanolm.training.records import about, environment, first_status
+from nanolm.training.report import LATE_FILES, finish
+from nanolm.training.resume import CHANGEABLE, initialised, resumed
+from nanolm.training.setup import Job, load_weights, prepare
+from nanolm.training.stop import Stop, StopNow
+from nanolm.weights import read_weights, write_weights
+
+
+def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | None = None) -> float:
+    """Trains the run of `config`, or goes on with `config.resume`; returns its best val bits per byte.
+
+    overrides: what was typed, as in `model.dims=64`: says which keys a resumed run is asked to change. folder: of the
+    new run; None: a new one under `config.outputs`. Raises NanolmError for a mistake, SystemExit with 128 + the number
+    of a signal once everything is saved.
+    """
+    if config.resume is None:
+        run, job = begin(config, overrides, folder)
+        with run.hold():
+            return work(job, run, Progress())
+    run, config = resumed(config, overrides)
+    with run.hold():
+        job, progress = restore(config, run)
+        return work(job, run, progress)
+
+
+def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Job]:
+    """Everything before the first step of a new run, its folder included."""
+    source = None
+    if config.init is not None:
+        source, config = initialised(config, overrides)
+    job = prepare(config, source.tokenizer() if source else None)
+    if source:
+        load_weights(job, source)
+    plan = make_plan(job) | {"corpus": job.corpus.fingerprint}
+    writers = {
+        "tokenizer.json": job.tokenizer.save,
+        "speller.json": corpus_speller(job.corpus).save,
+        "environment.json": lambda path: write_json(path, environment(job)),
+    }
+    name = (job.config.model.name, job.config.tokenizer.name, job.config.run_name)
+    return Run.create(folder or new_folder(Path(config.outputs), *name), plain(job.config), plan, writers), job
+
+
+def restore(config: TrainConfig, run: Run) -> tuple[Job, Progress]:
+    """A run's job and progress as they were at its last checkpoint, or at its start where it has none yet."""
+    job, old = prepare(config, run.tokenizer()), run.manifest["plan"]
+    if job.corpus.fingerprint != old["corpus"]:
+        mend = f"put it back, or start a new run with init={run.folder}"
+        raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
+    plan = old | make_plan(job, old)
+    progress = load_checkpoint(run.folder, job.model, job.optimizer, job.device)
+    if progress is None:
+        progress = Progress()
+        if config.init is not None:
+            load_weights(job, Run.open(config.init))
+    if plan["steps"] != old["steps"]:
+        if progress.step >= plan["steps"]:
+            raise RunError(
+                f"{run.folder}: has had {progress.step} steps, {plan['steps']} are asked; give a larger budget"
+            )
+        progress.waited = 0
+    run.manifest |= {"plan": plan, "changed": {key: plain(job.config)[key] for key in CHANGEABLE}}
+    run.manifest["files"] = {name: sha for name, sha in run.manifest["files"].items() if name not in LATE_FILES}
+    run.list_files()
+    mend_best(job, run, progress)
+    return job, progress
+
+
+def mend_best(job: Job, run: Run, progress: Progress) -> None:
+    """A kill may have come between a checkpoint and the best weights: then the checkpoint's weights are those."""
+    if progress.best is None:
+        return
+    problem = "they are not those of the checkpoint"
+    try:
+        if read_weights(run.folder / BEST)[1] == progress.best:
+            return
+    except RunError as error:
+        problem = str(error)
+    if progress.best["step"] == progress.step:
+        write_weights(run.folder / BEST, job.model.state_dict(), progress.best)
+    else:
+        print(f"the best weights are sought anew from step {progress.step} on: {problem}", file=sys.stderr)
+        progress.best = None
+
+
+def work(job: Job, run: Run, progress: Progress) -> float:
+    """Trains and reports; whatever ends it is written into status.json."""
+    console, plan = Console(highlight=False), run.manifest["plan"]
+    show_job(console, job, plan["steps"], plan["compile"])
+    write_json(run.folder / "status.json", first_status(job, run, progress))
+    metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
+    tracker = Tracker(job.config.tracking, Path(job.config.outputs), about(job, run))
+    display = Display(console, plan["steps"], progress.step)
+    status = 1
+    try:
+        with Stop() as stop, ending(run, progress, stop):
+            session = Session(job, run, plan["steps"], progress, metrics, tracker, display, stop)
+            with display:
+                fit(session)
+            value = finish(session, console)
+            status = 0
+            return value
+    finally:
+        metrics.file.close()
+        tracker.close(status)
+
+
+@contextmanager
+def ending(run: Run, progress: Progress, stop: Stop) -> Iterator[None]:
+    """Writes into status.json what ended the work inside; a full disk and a full GPU become one line."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, StopNow | KeyboardInterrupt)
+        line = str(error) if isinstance(error, NanolmError) else repr(error)
+        if isinstance(error, OSError):
+            line = f"{error.filename or run.folder}: {error.strerror}; check free space and permissions"
+        elif isinstance(error, torch.OutOfMemoryError):
+            line = f"{run.folder}: no memory left on the GPU; lower batch_size and raise accumulate"
+        end = {"state": "interrupted"} if stopped else {"state": "failed", "error": line}
+        with suppress(NanolmError):  # a full disk; what ended the run is said in any case
+            run.update_status(**end, step=progress.step, seconds=progress.seconds)
+        if isinstance(error, StopNow):
+            name, mend = Signals(stop.signal or 0).name, f"python train.py resume={run.folder}"
+            print(f"stopped by {name} after step {progress.step}, all saved; go on: {mend}")
+            raise SystemExit(128 + (stop.signal or 0)) from None
+        if isinstance(error, OSError | torch.OutOfMemoryError):
+            raise RunError(line) from error
+        raise

@@ -1,0 +1,297 @@
+"""The page: what its handlers give and refuse, and that nothing typed becomes HTML; then served, in a real browser."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import gradio as gr
+import pytest
+from untrained import run, tokenizer
+
+from nanolm.app import controls, look, runs, tokens, write
+from nanolm.app.models import CHARACTERS, ROWS, TOKENS, Models, bounded
+from nanolm.config import options
+from nanolm.decode.base import DecodeConfig
+from nanolm.decode.beam import Beam
+from nanolm.decode.greedy import Greedy
+from nanolm.decode.sample import Sample
+from nanolm.tokenizer.base import EOS
+
+ROOT = Path(__file__).resolve().parent.parent
+NASTY = "</script><script>document.title='x'</script><img src=x onerror=\"document.title='x'\">${1+1}{{value}}@children"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs, `words` and `sweeps/signs`; the latter knows every sign of NASTY."""
+    folder = tmp_path_factory.mktemp("app")
+    signs = tokenizer("char", "none").config.fit([NASTY] * 3, "none")
+    for name, known in {"words": tokenizer(), "sweeps/signs": signs}.items():
+        for place in (folder / name, (folder / "outputs" / name).parent):
+            place.mkdir(parents=True, exist_ok=True)
+        run(folder / name, known, context=24 if name == "words" else 200).folder.rename(folder / "outputs" / name)
+    return folder / "outputs"
+
+
+@pytest.fixture
+def models(outputs: Path) -> Models:
+    return Models(outputs, str(outputs / "words"))
+
+
+def written(models: Models, prompt: Any, *configs: DecodeConfig, run: str = "words", seed: Any = 1) -> Any:
+    """What is shown at last: HTML, texts."""
+    return list(write.write(models, run, prompt, configs, seed))[-1]
+
+
+def test_runs_are_known_by_their_names_alone(models: Models) -> None:
+    assert models.first == "words"
+    assert set(models.names()) == {"words", "sweeps/signs"}
+    assert ("words · 1.500 bits per byte", "words") in models.choices()
+    assert "word tokens" in models.about("words")
+    assert models.open("words").model is models.open("words").model
+    strangers: list[Any] = ["", ".", "nope", "sweeps", "../outputs/words", "words/", "/etc/passwd", "words\0", None, []]
+    for name in [*strangers, str(models.outputs / "words")]:
+        with pytest.raises(gr.Error, match="no such run"):
+            written(models, "the army", Greedy(), run=name)
+
+
+def test_a_run_from_elsewhere_brings_its_neighbours(outputs: Path, tmp_path: Path) -> None:
+    models = Models(tmp_path, str(outputs / "sweeps" / "signs"))
+    assert (models.first, list(models.names())) == ("signs", ["signs"])
+
+
+@pytest.mark.parametrize("config", [Greedy(), Sample(num_return_sequences=3), Beam(num_return_sequences=2)], ids=str)
+def test_it_writes_what_the_generator_gives(models: Models, config: DecodeConfig) -> None:
+    html, texts = written(models, "The army, general", config)
+    [expected] = models.open("words").complete(["the army general"], bounded(config), 1)
+    assert [one.prompt + one.new for one in texts] == [one.text for one in expected]
+    assert [one.ids[one.read :] for one in texts] == [one.ids for one in expected]
+    assert html.count("<article>") == config.num_return_sequences
+    assert "tokens/s" in html
+    assert html.count("ended with &lt;EOS&gt;") == sum(one.ids[-1] == EOS for one in texts)
+
+
+def test_texts_grow_side_by_side(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "PAUSE", 0)
+    steps = [html for html, _ in write.write(models, "words", "the", [Greedy(), Beam(), Sample()], None)]
+    assert len(steps) > 6
+    assert [html.count("<article>") for html in steps] == sorted(html.count("<article>") for html in steps)
+    assert [word for word in ("greedy", "beam", "sample") if word in steps[-1]] == ["greedy", "beam", "sample"]
+
+
+def test_unknown_words_are_told(models: Models) -> None:
+    html, _ = written(models, "the xyzzy", Greedy(), Sample())
+    assert html.count("read as &lt;UNK&gt;: &#x27;xyzzy&#x27;") == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "config", "seed", "says"),
+    [
+        ("a" * (CHARACTERS + 1), Greedy(), 1, "prompt: must be a text"),
+        (5, Greedy(), 1, "prompt: must be a text"),
+        ("a", Sample(num_return_sequences=ROWS + 1), 1, "samples or beams=17: must be at least 1 and at most 16"),
+        ("a", Beam(num_beams=1000), 1, "samples or beams=1000"),
+        ("a", Greedy(), "<b>", "seed=&lt;b&gt;: must be a whole number"),
+        ("a", Greedy(), -1, "seed=-1"),
+        ("a", Greedy(), True, "seed=True"),
+    ],
+)
+def test_refusals_are_one_escaped_line(models: Models, prompt: Any, config: Any, seed: Any, says: str) -> None:
+    with pytest.raises(gr.Error) as refused:
+        written(models, prompt, config, seed=seed)
+    assert str(refused.value.message).startswith(says)
+    assert not refused.value.print_exception
+
+
+def test_texts_are_bounded() -> None:
+    assert bounded(Sample()).max_new_tokens == TOKENS
+    assert bounded(Sample(max_new_tokens=10**9)).max_new_tokens == TOKENS
+    assert bounded(Sample(max_new_tokens=3)).max_new_tokens == 3
+
+
+@pytest.mark.parametrize("name", options("decode"))
+def test_controls_stand_for_every_field(name: str) -> None:
+    cls = options("decode")[name]
+    made = {key: controls.control(DecodeConfig, key) for key in controls.SHARED} | controls.own(cls)
+    fields = {field.name for field in dataclasses.fields(cls)} - {"name"}
+    assert fields - set(made) == ({"num_return_sequences"} if name == "greedy" else set())
+    values = {control: control.value for control in made.values()}
+    assert controls.config(name, made, values) == cls()
+    if name == "sample":
+        values |= {made["top_p"]: "0.9", made["top_k"]: " ", made["temperature"]: 2}
+        assert controls.config(name, made, values) == Sample(temperature=2, top_p=0.9)
+
+
+def test_a_new_strategy_gets_controls_by_itself() -> None:
+    @dataclasses.dataclass
+    class Strange(Greedy):
+        name: str = "strange"
+        backwards: bool = True
+        mode: Union[bool, str] = "never"  # false | never
+        share: Optional[float] = 0.5  # null: none
+
+    made = controls.own(Strange)
+    assert [type(control) for control in made.values()] == [gr.Checkbox, gr.Dropdown, gr.Textbox]
+    assert made["mode"].choices == [("false", False), ("never", "never")]
+    assert [control.value for control in made.values()] == [True, "never", "0.5"]
+
+
+def test_likelihoods_are_those_of_the_text_written(models: Models) -> None:
+    _, [text] = written(models, "the army", Sample())
+    generator = models.open("words")
+    rows = look.predictions(generator, text.ids)
+    [[one]] = generator.complete(["the army"], bounded(Sample()), 1)
+    assert sum(row["logprob"] for row in rows[text.read - 1 :]) == pytest.approx(one.logprob, abs=1e-4)
+    for row in rows:
+        assert 0 < sum(share for _, share in row["top"]) <= 1.0001
+        assert row["rank"] > look.TOP or row["top"][row["rank"] - 1][0] == row["token"]
+    likelihood, attention = look.look(models, "words", text.prompt + text.new, [text])
+    assert likelihood.count("<iframe") == attention.count("<iframe") == 1
+    assert 'sandbox="allow-scripts"' in likelihood
+    assert "&lt;EOS&gt;" in unescape(unescape(likelihood)) or text.ids[-1] != EOS
+    assert look.look(models, "words", "", [text])[1] == ""
+
+
+def test_tokens_show_ids_and_what_is_unknown(models: Models) -> None:
+    html = tokens.chips(models.open("words").tokenizer, "The army xyzzy!")
+    known = models.open("words").tokenizer
+    assert f"the<small>{known.encode('the')[0]}</small>" in html
+    assert 'class="unknown">xyzzy &lt;UNK&gt;<small>1</small>' in html
+    assert "4 tokens, 1 unknown" in html
+
+
+@pytest.mark.parametrize(("name", "mode"), [("char", "none"), ("word", "none"), ("word", "clean"), ("bpe", "none")])
+def test_tokens_put_together_are_the_text(name: str, mode: str) -> None:
+    known, text = tokenizer(name, mode), "the dog is a dragon"
+    if not known.unknown(text):
+        assert "".join(tokens.spelled(known, known.encode(text))) == text
+    assert tokens.spelled(known, [EOS]) == ["<EOS>"]
+
+
+def test_nothing_typed_becomes_html(models: Models) -> None:
+    html, [text] = written(models, NASTY, Greedy(), run="sweeps/signs")
+    pages = look.look(models, "sweeps/signs", text.prompt + text.new, [text])
+    chips = tokens.chips(models.open("sweeps/signs").tokenizer, NASTY)
+    for shown in (html, chips, *pages):
+        assert "<img" not in shown
+        assert "<script" not in shown
+
+
+def test_the_comparison_is_framed_and_kept(models: Models) -> None:
+    first = runs.comparison(models.outputs, (1.0,))
+    assert first.startswith("<iframe")
+    assert 'sandbox="allow-scripts"' in first
+    assert runs.comparison(models.outputs, (1.0,)) is first
+
+
+@pytest.fixture(scope="module")
+def url(outputs: Path) -> Iterator[str]:
+    """The page, served by the door."""
+    command = [sys.executable, str(ROOT / "app.py"), f"outputs={outputs}", f"run={outputs}/words", "open=false"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=outputs)
+    assert server.stdout
+    line = server.stdout.readline()
+    assert line.startswith("nanolm: http://127.0.0.1:"), line
+    yield line.split()[1]
+    assert server.poll() is None, "the server has ended by itself"
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.mark.slow
+def test_programs_can_call_it(url: str) -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    client = Client(url, verbose=False)
+    assert set(client.predict(api_name="/runs")) == {"words", "sweeps/signs"}
+    settings = {"name": "sample", "num_return_sequences": 2, "max_new_tokens": 4}
+    texts = [client.predict("the army", settings, 1, api_name="/write") for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert [len(one["tokens"]) <= 4 for one in texts[0]] == [True, True]
+    assert client.predict(prompt="the", api_name="/write")[0]["text"].startswith("the")
+    assert [row["token"] for row in client.predict("the army", api_name="/look")] == ["the", "army"]
+    assert client.predict("é", "sweeps/signs", api_name="/tokens") == [{"id": 1, "token": "<UNK>"}]
+    wrong: list[tuple[Any, ...]] = [(5,), ("a", {"name": "nope"}), ("a", {"num_beams": "x"}), ("a", [1]), ("a", 7)]
+    wrong += [("a", {}, "x"), ("a", {}, 1, "../words"), ("a" * 10**5,), ("a", {}, 1, [])]
+    for arguments in wrong:
+        with pytest.raises((AppError, ValueError)):
+            client.predict(*arguments, api_name="/write")
+    with pytest.raises(AppError, match="no such run"):
+        client.predict("a", "nope", api_name="/look")
+    assert client.predict("the", api_name="/look")
+
+
+def wait(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    """What the condition gives once it is true."""
+    from selenium.common.exceptions import WebDriverException
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if found := condition():
+                return found
+        except (WebDriverException, StopIteration):
+            pass
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+@pytest.mark.slow
+def test_every_tab_in_a_browser(browser: Any, url: str) -> None:
+    def shown(selector: str, words: str = "") -> Any:
+        return next(e for e in browser.find_elements("css selector", selector) if e.is_displayed() and words in e.text)
+
+    def tab(name: str) -> None:
+        wait(lambda: shown("button[role=tab]", name)).click()
+
+    browser.set_window_size(1280, 900)
+    browser.get(url)
+    tab("Runs")
+    wait(lambda: shown(".comparison iframe"))
+    shown("input[role=combobox]").click()
+    wait(lambda: shown("[role=option]", "sweeps/signs")).click()
+    wait(lambda: shown(".head", "sweeps/signs"))
+    tab("Write")
+    assert shown("label", "temperature")
+    prompt = wait(lambda: shown("textarea"))
+    prompt.send_keys(NASTY)
+    shown("button.lg", "Write").click()
+    assert NASTY in wait(lambda: shown("article", "tokens/s")).text
+    shown("button.lg", "All strategies").click()
+    written = '[...document.querySelectorAll("article")].filter((card) => card.innerText.includes("tokens/s")).length'
+    wait(lambda: browser.execute_script(f"return {written}") == len(options("decode")))
+    shown("input[type=radio][value=beam]").click()
+    wait(lambda: shown("label", "num_beams"))
+    with pytest.raises(StopIteration):
+        shown("label", "temperature")
+    tab("Look inside")
+    wait(lambda: shown(".attention iframe"))
+    for kind in ("likelihood", "attention"):
+        browser.switch_to.frame(shown(f".{kind} iframe"))
+        assert browser.find_element("css selector", "#view").text
+        assert not browser.find_elements("css selector", "img")
+        browser.switch_to.default_content()
+    tab("Tokens")
+    wait(lambda: shown(".chips span"))
+    shown("textarea").send_keys(NASTY)
+    wait(lambda: len(browser.find_elements("css selector", ".chips span")) > len(NASTY))
+    assert browser.title == "nanolm"
+    browser.set_window_size(500, 900)
+    for name in ("Runs", "Tokens", "Look inside", "Write"):
+        tab(name)
+        time.sleep(0.5)
+        widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert widths[0] <= widths[1], name
+    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not severe
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert len(asked) > 10
+    assert [address for address in asked if not address.startswith(url)] == []

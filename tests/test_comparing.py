@@ -1,0 +1,349 @@
+"""Comparing: what is folded, sorted, judged and drawn; baselines; W&B; broken folders; the command itself."""
+
+import math
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from comparing_runs import config, make_run
+
+from nanolm.baselines import gzip_bytes
+from nanolm.comparing.cells import cells, plain
+from nanolm.comparing.compare import compare
+from nanolm.comparing.config import CompareConfig
+from nanolm.comparing.figures import independent
+from nanolm.comparing.records import Record, collect, find, flat, from_wandb, read
+from nanolm.comparing.reference import add_baselines
+from nanolm.comparing.statistics import paired_bootstrap, pooled_sd, power_law, seed_margin, verdict
+from nanolm.comparing.table import Table, tables
+from nanolm.config import ConfigError, NanolmError
+from nanolm.config import plain as plain_config
+from nanolm.corpus import fit_tokenizer, load_corpus
+from nanolm.data.files import Files
+from nanolm.files import write_json
+from nanolm.tokenizer.char import CharConfig
+from nanolm.tokenizer.word import WordConfig
+
+WORDS = ["dog", "cat", "army", "general", "dragon", "sea", "storm"]
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """A sweep over dims and heads with three seeds for one pair, and three runs that can't be ranked."""
+    sweep = tmp_path / "sweeps" / "dims_heads"
+    sweep.mkdir(parents=True)
+    write_json(sweep / "sweep.json", {"swept": ["model.dims", "model.heads"], "started": 0})
+    for dims in (32, 64):
+        for heads in (2, 4):
+            for seed in (1, 2, 3) if (dims, heads) == (64, 4) else (1,):
+                values = config(model__dims=dims, model__heads=heads, seed=seed)
+                make_run(sweep / f"dims={dims},heads={heads},seed={seed}", values, shift=0.002 * seed)
+
+    (sweep / "heads=3").mkdir()
+    write_json(sweep / "heads=3" / "status.json", {"state": "failed", "error": "model.heads=3: 64 is no multiple"})
+    make_run(sweep / "going", config(model__dims=128), {"state": "running"})
+    (make_run(sweep / "damaged", config(model__dims=128)) / "config.json").write_text("{")
+    return tmp_path
+
+
+def table_of(*runs: tuple[dict[str, Any], dict[str, Any]], sort: str = "test_bpb", by: tuple[str, ...] = ()) -> Table:
+    """The one table of runs given as (changes of the config, status)."""
+    full = {"state": "finished", "corpus": "c", "val_bpb": 2.0}
+    records = [Record(f"run{i}", flat(config(**c)), full | s) for i, (c, s) in enumerate(runs)]
+    (table,), _ = tables(records, sort, by)
+    return table
+
+
+def test_folding_differing_columns_and_seeds(outputs: Path) -> None:
+    records = collect(CompareConfig(sweep="latest", outputs=str(outputs)))
+    (table,), unranked = tables(records, "test_bpb", [])
+    assert table.knobs == ["model.dims", "model.heads"]
+    assert sorted(table.frame["runs"]) == [1, 1, 1, 3]
+    seeds = table.frame[table.frame["runs"] == 3].iloc[0]
+    scores = [record.status["test_bpb"] for record in records if "dims=64,heads=4" in record.name]
+    assert seeds["test_bpb"] == pytest.approx(np.mean(scores))
+    assert seeds["test_bpb_sd"] == pytest.approx(np.std(scores, ddof=1))
+    troubles = {Path(record.name).name: record.trouble for record in unranked}
+    assert troubles.pop("heads=3") == "failed: model.heads=3: 64 is no multiple"
+    assert troubles.pop("going") == "running"
+    assert "checksum" in troubles.pop("damaged")
+    assert not troubles
+
+
+def test_parameters_tokens_and_compute_of_a_row(outputs: Path) -> None:
+    (table,), _ = tables([read(outputs / "sweeps/dims_heads/dims=32,heads=2,seed=1")], "test_bpb", [])
+    row = table.frame.iloc[0]
+    body = 12 * 32**2 * 2 + 99
+    assert (row["embedding"], row["body"]) == (3000 * 32, body)
+    assert row["flops"] == 6 * (body + 3000 * 32) * 2_000_000
+    assert row["test_ppl"] == 11.0
+    untied = flat({"parameters": {"embedding": 100, "output": 100, "mlp": 10}, "tokens": 1})
+    assert table_of(({}, untied)).frame.iloc[0]["flops"] == 6 * 110
+
+
+def test_a_seed_run_again_counts_once() -> None:
+    table = table_of(({}, {"test_bpb": 3.0}), ({}, {"test_bpb": 2.0}), ({"seed": 2}, {"test_bpb": 2.2}))
+    assert table.frame["runs"].tolist() == [2]
+    assert table.frame["test_bpb"].tolist() == [pytest.approx(2.1)]
+    assert any("Left out: 1 older" in note for note in table.notes)
+
+
+def test_other_corpora_stand_in_other_tables() -> None:
+    records = [Record(c, flat(config()), {"state": "finished", "corpus": c, "val_bpb": 1.0}) for c in "baa"]
+    records[1].config["seed"] = 2
+    records[2].config["epochs"] = 3
+    found, _ = tables(records, "val_bpb", [])
+    assert [table.corpus for table in found] == ["a", "b"]
+
+
+def test_sorting_and_grouping() -> None:
+    scores = {(64, "word"): 2.0, (64, "char"): 2.2, (32, "word"): 2.3, (32, "char"): 2.1}
+    runs = [({"model__dims": d, "tokenizer__name": t}, {"test_bpb": score}) for (d, t), score in scores.items()]
+    assert table_of(*runs).frame["test_bpb"].tolist() == [2.0, 2.1, 2.2, 2.3]
+    assert table_of(*runs, sort="-model.dims").frame["model.dims"].tolist() == [64, 64, 32, 32]
+    assert table_of(*runs, sort="model.dims").frame["model.dims"].tolist() == [32, 32, 64, 64]
+    grouped = table_of(*runs, by=("tokenizer",))
+    assert grouped.frame["tokenizer"].tolist() == ["char", "char", "word", "word"]
+    assert grouped.groups()["best"].tolist() == [2.1, 2.0]
+    assert grouped.groups()["mean"].tolist() == [pytest.approx(2.15), pytest.approx(2.15)]
+    assert grouped.frame["rank"].tolist() == [2, 3, 1, 4]
+    assert len(table_of(*runs, by=("tokenizer", "model.dims")).groups()) == 4
+    with pytest.raises(ConfigError, match=r"sort=tset_bpb: must be one of .*test_bpb"):
+        table_of(*runs, sort="tset_bpb")
+
+
+def test_sorting_a_column_with_gaps() -> None:
+    runs = [({"epochs": value}, {"test_bpb": 2.0 + i}) for i, value in enumerate([None, 5.0, 1])]
+    assert [plain(value) for value in table_of(*runs, sort="epochs").frame["epochs"]] == ["1", "5", ""]
+
+
+def test_without_a_test_split_val_decides() -> None:
+    table = table_of(({"model__dims": 1}, {"val_bpb": 2.5}), ({"model__dims": 2}, {"val_bpb": 2.4}))
+    assert (table.score, table.frame["val_bpb"].tolist()) == ("val_bpb", [2.4, 2.5])
+    assert any("No intervals" in note for note in table.notes)
+
+
+def test_knobs_that_others_decide_are_not_drawn() -> None:
+    frame = pd.DataFrame({"tokenizer": ["a", "a", "b", "b"], "context": [1, 1, 2, 2], "dims": [3, 4, 3, 4]})
+    assert independent(frame, list(frame)) == ["tokenizer", "dims"]
+
+
+def test_the_bootstrap_covers_the_true_difference() -> None:
+    rng = np.random.default_rng(0)
+    hits, widths = 0, []
+    for trial in range(30):
+        nbytes = rng.integers(100, 900, 150)
+        hard = rng.normal(2, 0.5, 150)
+        bits = nbytes * np.array([hard, hard + 0.01 + rng.normal(0, 0.05, 150)])
+        low, high = paired_bootstrap(bits, nbytes, 0, seed=trial)[1]
+        hits += low <= 0.01 <= high
+        widths.append(high - low)
+    assert hits >= 26  # 28 or 29 of 30 are expected
+    assert np.mean(widths) < 0.03  # unpaired, the documents' own spread would make it 0.2
+
+
+def test_the_bootstrap_is_seeded_and_of_a_ratio_of_sums() -> None:
+    rng = np.random.default_rng(1)
+    nbytes = rng.integers(1, 1000, 30)
+    bits = rng.normal(2, 0.3, (3, 30)) * nbytes
+    found = paired_bootstrap(bits, nbytes, 0)
+    assert (found == paired_bootstrap(bits, nbytes, 0)).all()
+    assert (found[0] == 0).all()
+    assert paired_bootstrap(np.array([nbytes, 3 * nbytes]), nbytes, 0)[1] == pytest.approx([2, 2])
+    assert np.isnan(paired_bootstrap(bits[:, :19], nbytes[:19], 0)).all()
+    many = rng.normal(0, 1, 2000)
+    low, high = paired_bootstrap(np.array([0 * many, many]), np.ones(len(many)), 0)[1]
+    assert (high - low) / 2 == pytest.approx(1.96 / math.sqrt(len(many)), rel=0.1)
+
+
+def test_seeds_and_verdicts() -> None:
+    assert pooled_sd([[1.0, 1.2], [2.0], [3.0, 3.2]]) == (pytest.approx(math.sqrt(0.02)), 2)
+    assert pooled_sd([[1.0]])[1] == 0
+    pair = [[1.0, 1.2], [2.0, 2.2]]
+    assert seed_margin(pair[0], pair[1], [*pair, [1.0, 9.0]]) == pytest.approx(4.30 * math.sqrt(0.02))
+    assert seed_margin([1.0], pair[1], [[1.0], *pair]) == pytest.approx(4.30 * math.sqrt(0.02 * 1.5))
+    assert seed_margin([1.0], [2.0], [[1.0], [2.0]]) == 0
+    assert verdict(0.01, -0.01, 0.03, 0.0) == "within the noise (documents)"
+    assert verdict(0.05, 0.03, 0.07, 0.06) == "within the noise (seeds)"
+    assert verdict(0.05, 0.03, 0.07, 0.01) == "worse"
+    assert verdict(0.05, 0.03, 0.07, 0.0) == "worse (one seed)"
+    assert verdict(0.05, math.nan, math.nan, 0.0) == verdict(math.nan, math.nan, math.nan, 0.1) == "unknown"
+    assert verdict(0.05, math.nan, math.nan, 0.01) == "worse"
+
+
+def test_the_power_law_is_found_above_the_floor() -> None:
+    x = [1e5, 1e6, 1e7, 1e8]
+    assert power_law(x, [1.5 + 8 * v**-0.2 for v in x], floor=1.5) == pytest.approx((8, -0.2))
+    assert power_law(x[:3], [3, 2, 1]) is None
+    assert power_law([1, 1, 2, 3], [4, 3, 2, 1]) is None
+
+
+def test_which_folders(outputs: Path) -> None:
+    sweep = outputs / "sweeps" / "dims_heads"
+    make_run(outputs / "alone", config())
+    assert find(CompareConfig(outputs=str(outputs)))[0] == outputs / "alone"
+    for spec in ("latest", "dims_heads", str(sweep)):
+        assert len(find(CompareConfig(sweep=spec, outputs=str(outputs)))) == 9
+    assert len(find(CompareConfig(runs=f"{sweep}/dims=64*"))) == 4
+    with pytest.raises(NanolmError, match=r"sweep=nosuch: no such sweep"):
+        find(CompareConfig(sweep="nosuch", outputs=str(outputs)))
+    with pytest.raises(NanolmError, match="sweep=latest: no such sweep"):
+        find(CompareConfig(sweep="latest", outputs=str(outputs / "alone")))
+    with pytest.raises(NanolmError, match="nothing to compare"):
+        collect(CompareConfig(outputs=str(outputs / "empty")))
+    with pytest.raises(ConfigError, match="leave it out"):
+        CompareConfig(sweep="latest", runs="outputs/**")
+
+
+@pytest.mark.parametrize("damaged", ["status.json", "manifest.json", "metrics.csv", "test_bits.csv"])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe\x00", b'{"files": {}, "format": 99}'])
+def test_damaged_folders_are_listed(tmp_path: Path, damaged: str, content: bytes) -> None:
+    make_run(tmp_path / "run", config())
+    (tmp_path / "run" / damaged).write_bytes(content)
+    record = read(tmp_path / "run")
+    assert record.trouble
+    assert "\n" not in record.trouble
+
+
+def test_a_score_that_is_no_number_is_not_ranked(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", config(), {"val_bpb": math.nan, "test_bpb": None})
+    assert read(tmp_path / "run").trouble == "finished without a finite score"
+
+
+def test_cells() -> None:
+    assert [plain(v) for v in (4096.0, 0.001, None, math.nan, "a", 12)] == ["4096", "0.001", "", "", "a", "12"]
+    table = table_of(({"model__dims": 1}, {"test_bpb": 2.5}), ({"model__dims": 2}, {"test_bpb": 2.4}))
+    texts = cells(table)
+    assert "test_unk_rate" not in texts  # nothing is known about it
+    assert list(texts)[:4] == ["rank", "model.dims", "runs", "test_bpb"]
+
+
+def test_compare_writes_table_figures_and_page(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = compare(CompareConfig(sweep="dims_heads", outputs=str(outputs), baselines=False))
+    text = capsys.readouterr().out
+    assert "within the noise" in text
+    assert "not ranked" in text
+    assert "\x1b" not in text  # no terminal, no colours
+    assert len(pd.read_csv(made.parent / "compare.csv")) == 4 + 3
+    pictures = {path.name.removesuffix(".png"): path.read_bytes()[:4] for path in made.parent.glob("*.png")}
+    wanted = {
+        "heat_map",
+        "knob_model.dims",
+        "knob_model.heads",
+        "loss_over_tokens",
+        "loss_over_seconds",
+        "parameters",
+        "training_FLOPs",
+    }
+    assert set(pictures) == wanted
+    assert set(pictures.values()) == {b"\x89PNG"}
+
+
+def test_one_run_alone(tmp_path: Path) -> None:
+    make_run(tmp_path / "only", config())
+    made = compare(CompareConfig(outputs=str(tmp_path), baselines=False))
+    assert made.parent.parent == tmp_path / "compare"
+
+
+@pytest.fixture
+def on_text(tmp_path: Path) -> Path:
+    """Two runs on a text file: with a char and with a word tokenizer."""
+    lines = [f"the {a} of {b} meets the {c} ." for a, b, c in product(WORDS, repeat=3)]
+    (tmp_path / "mine.txt").write_text("\n".join(lines))
+    data = Files(path=str(tmp_path / "mine.txt"), val=0.1, test=0.1)
+    corpus = load_corpus(data, tmp_path / "cache")
+    for kind in (CharConfig(), WordConfig()):
+        values = config(data=plain_config(data), tokenizer=plain_config(kind))
+        tokenizer = fit_tokenizer(kind, corpus, tmp_path / "cache")
+        make_run(tmp_path / kind.name, values, {"corpus": corpus.fingerprint, "test_floor": 0.5}, save=tokenizer.save)
+    return tmp_path
+
+
+def test_baselines_stand_in_the_same_table(on_text: Path) -> None:
+    (table,), _ = tables([read(on_text / "char"), read(on_text / "word")], "test_bpb", [])
+    add_baselines(table, on_text / "cache")
+    rows = table.frame.set_index(table.frame["rank"].map(plain))
+    assert rows["test_bpb"].is_monotonic_increasing
+    assert table.runs["tokenizer"].tolist() == ["word", "char"]
+    assert rows.loc["floor", "test_bpb"] == 0.5
+    assert set(rows.loc["kneser ney 5", "tokenizer"]) == {"char", "word"}
+    assert rows.loc["unigram", "test_bpb"].max() < rows.loc["uniform", "test_bpb"].max()
+    assert len(rows) == 2 + 2 * 3 + 3 + 1
+    corpus = load_corpus(Files(path=str(on_text / "mine.txt"), val=0.1, test=0.1), on_text / "cache")
+    packed = 8 * gzip_bytes(corpus.texts("test")) / corpus.nbytes("test").sum()
+    assert rows.loc["gzip", "test_bpb"] == pytest.approx(packed)
+
+
+@pytest.mark.parametrize(("change", "says"), [("gone", "no such file"), ("other", "has changed since")])
+def test_without_the_text_there_are_no_baselines_and_a_word(on_text: Path, change: str, says: str) -> None:
+    (on_text / "mine.txt").unlink()
+    if change == "other":
+        (on_text / "mine.txt").write_text(
+            "\n".join(f"another line of {a} and {b}" for a, b in product(WORDS, repeat=2))
+        )
+    (table,), _ = tables([read(on_text / "word")], "test_bpb", [])
+    add_baselines(table, on_text / "cache")
+    assert table.frame["rank"].map(plain).tolist() == ["floor", "1"]
+    assert any(says in note for note in table.notes)
+
+
+class FakeApi:
+    """What of wandb.Api is used."""
+
+    def __init__(self, runs: list[Any]) -> None:
+        self.found = runs
+        self.asked: tuple[str, dict[str, Any]] = ("", {})
+
+    def runs(self, path: str, filters: dict[str, Any]) -> list[Any]:
+        if path.endswith("missing"):
+            raise ValueError("Could not find project missing")
+        self.asked = (path, filters)
+        return self.found
+
+
+def fake_run(name: str, state: str = "finished", **changes: Any) -> Any:
+    """A run as the API gives it: the corpus and the parameters stand in its config."""
+    values = config(**changes) | {"corpus": "c", "vocabulary": 10, "parameters": {"embedding": 5, "mlp": 7}}
+    history = pd.DataFrame({"tokens": [1, 2], "seconds": [1.0, 2.0], "train_loss": [3.0, 2.0]})
+    summary = {"val_bpb": 2.0 + len(name), "test_bpb": 2.1 + len(name), "tokens": 9}
+    return SimpleNamespace(name=name, state=state, config=values, summary=summary, history=lambda samples: history)
+
+
+def test_runs_from_wandb() -> None:
+    api = FakeApi([fake_run("a", model__dims=1), fake_run("bb", model__dims=2), fake_run("c", "crashed")])
+    records = from_wandb(CompareConfig(source="wandb", project="me/p", sweep="dims"), api)
+    assert api.asked == ("me/p", {"group": "dims"})
+    (table,), unranked = tables(records, "test_bpb", [])
+    assert table.corpus == "c"
+    assert table.knobs == ["model.dims"]
+    assert table.frame["body"].tolist() == [7, 7]
+    assert [record.trouble for record in unranked] == ["crashed"]
+
+
+def test_wandb_without_account_or_project_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NanolmError, match=r"project=missing: ValueError: Could not find"):
+        from_wandb(CompareConfig(source="wandb", project="missing"), FakeApi([]))
+    monkeypatch.setattr("nanolm.comparing.records.has_account", lambda: False)
+    with pytest.raises(NanolmError, match="no W&B account"):
+        collect(CompareConfig(source="wandb"))
+    with pytest.raises(ConfigError, match="names folders"):
+        CompareConfig(source="wandb", runs="x")
+
+
+@pytest.mark.slow
+def test_the_command(outputs: Path) -> None:
+    command = [sys.executable, "compare.py", "baselines=false", f"outputs={outputs}", "by=[model.dims]"]
+    done = subprocess.run([*command, "sweep=latest"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "by group" in done.stdout
+    wrong = subprocess.run([*command, "sweep=a,b"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("compare.py: sweep=a,b: no such sweep")
+    assert wrong.stderr.count("\n") == 1

@@ -1,0 +1,270 @@
+"""Decoding over toy models: what it writes doesn't depend on the batch, the cache or the padding."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nanolm.config import ConfigError, build, options
+from nanolm.decode import filters, greedy
+from nanolm.decode.base import DecodeConfig, Hypothesis
+from nanolm.decode.beam import Beam
+from nanolm.decode.greedy import Greedy
+from nanolm.decode.sample import Sample, draw
+from nanolm.tokenizer.base import BOS, EOS, PAD
+
+PROMPTS = [[BOS, 5, 4, 6], [BOS], [BOS, 6, 6], [BOS, 4, 5, 4, 5, 4], [BOS, 7]]
+
+
+class ToyCache:
+    """The ids of each row, its padding left out."""
+
+    def __init__(self, starts: Sequence[int]) -> None:
+        self.starts = list(starts)
+        self.rows: list[list[int]] = [[] for _ in starts]
+
+    def select(self, index: Tensor) -> None:
+        self.starts = [self.starts[i] for i in index.tolist()]
+        self.rows = [list(self.rows[i]) for i in index.tolist()]
+
+
+class Toy:
+    """A language model that remembers everything: its logits are a random function of all ids of the row."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, vocabulary: int = 9, scale: float = 2.0, eos: float = 0.0, seed: int = 0) -> None:
+        self.vocabulary, self.scale, self.eos, self.seed = vocabulary, scale, eos, seed
+        self.read = 0  # ids, padding included
+
+    def new_cache(self, batch: int, starts: Optional[Tensor] = None) -> ToyCache:
+        return ToyCache([0] * batch if starts is None else starts.tolist())
+
+    def step(self, ids: Tensor, cache: Any) -> Tensor:
+        self.read += ids.numel()
+        for row, new in enumerate(ids.tolist()):
+            padding = min(cache.starts[row], len(new)) if not cache.rows[row] else 0
+            assert new[:padding] == [PAD] * padding
+            cache.rows[row].extend(new[padding:])
+        return torch.stack([self.logits(row) for row in cache.rows])
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        values = np.random.default_rng([self.seed, *ids]).normal(size=self.vocabulary) * self.scale
+        values[EOS] += self.eos
+        return torch.tensor(values, dtype=torch.float32)
+
+    def logprob(self, prompt: Sequence[int], ids: Sequence[int]) -> float:
+        """The sum of the log-probabilities of `ids` after `prompt`."""
+        steps = (self.logits([*prompt, *ids[:i]]).log_softmax(-1)[token] for i, token in enumerate(ids))
+        return float(sum(steps))
+
+
+def run(config: DecodeConfig, toy: Toy, prompts: list[list[int]], context: int = 12) -> list[list[Hypothesis]]:
+    return config.decode(toy, prompts, context, [(3, i) for i in range(len(prompts))])
+
+
+STRATEGIES = [
+    Greedy(),
+    Greedy(repetition_penalty=1.5, min_new_tokens=4),
+    Sample(num_return_sequences=3),
+    Sample(temperature=0.7, top_k=4, top_p=0.9, min_p=0.05, no_repeat_ngram_size=2),
+    Sample(temperature=0),
+    Beam(num_beams=4, num_return_sequences=3),
+    Beam(num_beams=3, early_stopping=True, length_penalty=2.0, repetition_penalty=1.3),
+    Beam(num_beams=3, early_stopping="never", max_new_tokens=5, no_repeat_ngram_size=2),
+]
+
+
+@pytest.mark.parametrize("config", STRATEGIES, ids=str)
+def test_a_prompt_alone_and_in_a_batch_give_the_same(config: DecodeConfig) -> None:
+    toy = Toy(eos=1.0)
+    together = run(config, toy, PROMPTS)
+    for i, (prompt, found) in enumerate(zip(PROMPTS, together, strict=True)):
+        assert found == config.decode(toy, [prompt], 12, [(3, i)])[0]
+        assert len(found) == config.num_return_sequences
+
+
+@pytest.mark.parametrize("config", STRATEGIES, ids=str)
+def test_what_every_hypothesis_keeps_to(config: DecodeConfig) -> None:
+    toy = Toy(eos=1.0)
+    for prompt, found in zip(PROMPTS, run(config, toy, PROMPTS), strict=True):
+        limit = min(13 - len(prompt), config.max_new_tokens or 13)
+        for one in found:
+            assert one.finished == (one.ids[-1] == EOS)
+            assert one.finished or len(one.ids) == limit
+            assert config.min_new_tokens < len(one.ids) <= limit
+            assert all(token > EOS for token in one.ids[:-1])
+            assert one.ids[-1] >= EOS
+            assert one.logprob == pytest.approx(toy.logprob(prompt, one.ids), abs=1e-4)
+
+
+@pytest.mark.parametrize("config", [c for c in STRATEGIES if not isinstance(c, Beam)], ids=str)
+def test_streamed_ids_are_the_decoded_ones(config: DecodeConfig) -> None:
+    toy = Toy(eos=1.0)
+    assert list(config.stream(toy, PROMPTS[0], 12, (3, 0))) == run(config, toy, PROMPTS)[0][0].ids
+
+
+def test_beam_streams_its_best_at_the_end() -> None:
+    config = Beam(num_beams=3)
+    assert list(config.stream(Toy(), [BOS, 4], 12, (0,))) == run(config, Toy(), [[BOS, 4]])[0][0].ids
+
+
+def test_greedy_is_the_likeliest_token_each_time() -> None:
+    toy, ids = Toy(eos=-9.0), [BOS, 4]
+    for _ in range(6):
+        scores = toy.logits(ids)
+        scores[:EOS] = -math.inf
+        ids.append(int(scores.argmax()))
+    assert run(Greedy(max_new_tokens=6), toy, [[BOS, 4]])[0][0].ids == ids[2:]
+    assert run(Sample(max_new_tokens=6, temperature=0), toy, [[BOS, 4]])[0][0].ids == ids[2:]
+    for value in (1e-30, 1e-300):
+        assert run(Sample(max_new_tokens=6, temperature=value), toy, [[BOS, 4]])[0][0].ids == ids[2:]
+    assert min(run(Sample(max_new_tokens=6, temperature=1e300), toy, [[BOS, 4]])[0][0].ids) >= EOS
+    assert run(Sample(max_new_tokens=6, top_k=1), toy, [[BOS, 4]])[0][0].ids == ids[2:]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_beam_is_greedy(seed: int) -> None:
+    toy = Toy(eos=1.0, seed=seed)
+    greedy, beam = run(Greedy(), toy, PROMPTS), run(Beam(num_beams=1), toy, PROMPTS)
+    assert [found[0].ids for found in greedy] == [found[0].ids for found in beam]
+
+
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 3.0])
+def test_wide_beams_find_what_brute_force_finds(length_penalty: float) -> None:
+    toy, prompt, limit, words = Toy(vocabulary=7), [BOS, 4], 4, (4, 5, 6)
+    ended = [(*ids, EOS) for n in range(limit) for ids in itertools.product(words, repeat=n)]
+    every = [*ended, *itertools.product(words, repeat=limit)]
+    scores = sorted((toy.logprob(prompt, ids) / len(ids) ** length_penalty for ids in every), reverse=True)
+    config = Beam(
+        num_beams=128,
+        num_return_sequences=128,
+        length_penalty=length_penalty,
+        early_stopping="never",
+        max_new_tokens=limit,
+    )
+    found = run(config, toy, [prompt])[0]
+    assert [one.score for one in found] == pytest.approx(scores, abs=1e-4)
+    assert {tuple(one.ids) for one in found} == set(every)  # no more than are possible
+
+
+def test_early_stopping_true_ends_sooner_and_never_is_at_least_as_good() -> None:
+    reads, scores = {}, {}
+    for stopping in (True, False, "never"):
+        toy = Toy(vocabulary=30, eos=2.0)
+        config = Beam(num_beams=3, early_stopping=stopping, length_penalty=1.0)
+        scores[stopping] = [found[0].score for found in run(config, toy, PROMPTS, context=24)]
+        reads[stopping] = toy.read
+    assert reads[True] < reads[False] < reads["never"]
+    assert all(never >= other - 1e-6 for other, never in zip(scores[False], scores["never"], strict=True))
+
+
+def test_finished_rows_leave_the_batch_and_copies_share_the_reading() -> None:
+    toy = Toy(vocabulary=30, eos=4.0)
+    found = run(Sample(num_return_sequences=40), toy, [[BOS] + [5] * 20], context=60)[0]
+    steps = max(len(one.ids) for one in found) - 1
+    assert toy.read - 21 < 0.7 * 40 * steps
+    assert len({tuple(one.ids) for one in found}) > 10
+
+
+@pytest.mark.parametrize("config", [Greedy(), Sample(num_return_sequences=3)], ids=str)
+def test_looking_at_the_device_less_often_changes_nothing(config: Greedy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(eos=2.0)
+    often = run(config, toy, PROMPTS)
+    monkeypatch.setitem(greedy.LOOK, "cpu", 5)
+    assert run(config, toy, PROMPTS) == often
+    assert list(config.stream(toy, PROMPTS[0], 12, (3, 0))) == often[0][0].ids
+
+
+def test_sampling_follows_the_distribution() -> None:
+    scores = torch.tensor([[0.0, 1.0, -math.inf, 2.0]])
+    uniform = (torch.arange(10_000) + 0.5) / 10_000
+    drawn = draw(scores.expand(10_000, 4), uniform).bincount(minlength=4) / 10_000
+    assert drawn.tolist() == pytest.approx(scores.softmax(-1)[0].tolist(), abs=2e-4)
+    ends = torch.tensor([0.0, 1 - 2**-24])
+    assert draw(torch.tensor([[-math.inf, 3.0, 1.0, -math.inf]]).expand(2, 4), ends).tolist() == [1, 2]
+
+
+def test_seeds_make_samples_and_only_they() -> None:
+    toy, config = Toy(eos=-9.0), Sample(num_return_sequences=4)
+    first, again = run(config, toy, PROMPTS), run(config, toy, PROMPTS)
+    other = config.decode(toy, PROMPTS, 12, [(4, i) for i in range(len(PROMPTS))])
+    assert first == again != other
+    assert run(Sample(num_return_sequences=2), toy, PROMPTS)[0] == first[0][:2]
+
+
+def test_no_repeat_ngram_holds_over_prompt_and_continuation() -> None:
+    for config in (Greedy(no_repeat_ngram_size=2), Beam(no_repeat_ngram_size=2, num_beams=3)):
+        for prompt, found in zip(PROMPTS, run(config, Toy(eos=-9.0), PROMPTS, context=24), strict=True):
+            ids = [*prompt, *found[0].ids]
+            known = set(itertools.pairwise(prompt))
+            new = list(itertools.pairwise(ids))[max(0, len(prompt) - 1) :]
+            assert len(set(new)) == len(new)
+            assert not known & set(new)
+
+
+@pytest.mark.parametrize("config", [Greedy(), Sample(), Beam(num_beams=2)], ids=str)
+def test_where_every_token_is_forbidden_the_sequence_ends(config: DecodeConfig) -> None:
+    config.no_repeat_ngram_size, config.min_new_tokens = 1, 11
+    found = run(config, Toy(vocabulary=7), [[BOS]])[0][0]
+    assert sorted(found.ids) == [EOS, 4, 5, 6]
+
+
+def test_a_full_context_has_room_for_one_token() -> None:
+    assert len(run(Greedy(), Toy(eos=-9.0), [[BOS] + [4] * 11])[0][0].ids) == 1
+    with pytest.raises(ValueError, match="1 to 12 ids"):
+        run(Greedy(), Toy(), [[BOS] + [4] * 12])
+    with pytest.raises(ValueError, match="1 to 12 ids"):
+        run(Greedy(), Toy(), [[]])
+
+
+def test_filters_leave_their_input_alone() -> None:
+    scores, history = torch.randn(3, 8), torch.randint(0, 8, (3, 5))
+    before = scores.clone()
+    filters.repetition_penalty(scores, history, 2.0)
+    filters.no_repeat_ngram(scores, history, 1)
+    filters.suppress(scores, range(3))
+    filters.unless_stuck(scores, scores, 2)
+    filters.top_k(scores, 2)
+    for one in (filters.temperature, filters.top_p, filters.min_p):
+        one(scores, 0.5)
+    assert scores.equal(before)
+
+
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("max_new_tokens", {"max_new_tokens": 0}),
+    ("min_new_tokens", {"min_new_tokens": -1}),
+    ("min_new_tokens", {"min_new_tokens": 9, "max_new_tokens": 8}),
+    ("repetition_penalty", {"repetition_penalty": 0.0}),
+    ("no_repeat_ngram_size", {"no_repeat_ngram_size": -1}),
+    ("num_return_sequences", {"num_return_sequences": 0}),
+    ("num_return_sequences", {"name": "greedy", "num_return_sequences": 2}),
+    ("num_return_sequences", {"temperature": 0, "num_return_sequences": 2}),
+    ("num_return_sequences", {"name": "beam", "num_return_sequences": 6}),
+    ("temperature", {"temperature": -0.1}),
+    ("temperature", {"temperature": math.nan}),
+    ("top_k", {"top_k": -1}),
+    ("top_k", {"top_k": 1.5}),
+    ("top_p", {"top_p": 1.1}),
+    ("min_p", {"min_p": -0.1}),
+    ("num_beams", {"name": "beam", "num_beams": 0}),
+    ("length_penalty", {"name": "beam", "length_penalty": math.inf}),
+    ("early_stopping", {"name": "beam", "early_stopping": "maybe"}),
+    ("num_beams", {"num_beams": 3}),
+]
+
+
+@pytest.mark.parametrize(("key", "values"), BAD)
+def test_a_wrong_field_gives_one_line_that_names_it(key: str, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"^decode\.{key}") as error:
+        build("decode", {"name": "sample"} | values)
+    assert "\n" not in str(error.value)
+
+
+def test_the_group_has_its_three_options() -> None:
+    assert set(options("decode")) == {"greedy", "beam", "sample"}

@@ -1,0 +1,135 @@
+"""evaluate.py's verb: the run's own split or any other text, a table, and files whose sums are the score."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nanolm.bits import Score, corpus_speller
+from nanolm.config import ConfigError, DataError, NanolmError, RunError, plain
+from nanolm.corpus import fit_tokenizer, load_corpus
+from nanolm.data.files import Files
+from nanolm.evaluating import evaluate
+from nanolm.model.config import ModelConfig
+from nanolm.model.transformer import Transformer
+from nanolm.run import BEST, Run
+from nanolm.tokenizer.word import WordConfig
+from nanolm.weights import write_weights
+
+LINES = [f"{a} {verb} {b}, {thing}" for a in ("ann", "bob", "cy") for verb in ("met", "lost", "saw", "fed")
+         for b in ("dee", "eve") for thing in ("a dog", "one map", "his hat .", "it", "the zoo")]  # fmt: skip
+
+
+def make_run(folder: Path, **data: Any) -> Path:
+    """A run folder with a random model, as training leaves it."""
+    (folder / "text.txt").write_text("\n".join(LINES))
+    source = Files(path=str(folder / "text.txt"), **{"val": 0.2, "test": 0.2} | data)
+    corpus = load_corpus(source, folder / "cache")
+    tokenizer = fit_tokenizer(WordConfig(minfreq=9), corpus, folder / "cache")
+    shape = ModelConfig(dims=16, heads=2, nblocks=1, context=8, dropout=0.5)
+    config = {"data": plain(source), "model": plain(shape)}
+    writers = {"tokenizer.json": tokenizer.save, "speller.json": corpus_speller(corpus).save}
+    run = Run.create(folder / "run", config, {}, writers)
+    torch.manual_seed(0)
+    write_weights(run.folder / BEST, Transformer(shape, len(tokenizer), 8).state_dict(), {})
+    run.update_status(state="finished", corpus=corpus.fingerprint)
+    return run.folder
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def check_files(folder: Path, score: Score) -> list[dict[str, str]]:
+    """The rows of tokens.csv, once they and documents.csv are known to sum to the score."""
+    tokens, documents = read(folder / "tokens.csv"), read(folder / "documents.csv")
+    assert len(tokens) == score.tokens
+    assert sum(float(row["logprob"]) for row in tokens) == pytest.approx(-score.nats)
+    assert np.allclose([float(row["bits"]) for row in documents], score.bits)
+    assert [int(row["bytes"]) for row in documents] == score.bytes.tolist()
+    for i, row in enumerate(documents):
+        own = [token for token in tokens if token["document"] == str(i)]
+        assert [token["position"] for token in own] == list(map(str, range(int(row["tokens"]))))
+        model_bits = -sum(float(token["logprob"]) for token in own) / math.log(2)
+        assert model_bits + float(row["spelling_bits"]) == pytest.approx(float(row["bits"]))
+    return tokens
+
+
+def test_its_own_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path)
+    score = evaluate(str(run), outputs=tmp_path, device="cpu", precision="fp32")
+    corpus = load_corpus(Run.open(run).data(), tmp_path / "cache")
+    assert np.array_equal(score.bytes, corpus.nbytes("test"))
+    (folder,) = (tmp_path / "evaluations").iterdir()
+    check_files(folder, score)
+    out = capsys.readouterr().out
+    for word in (
+        f"{score.bpb:.4f}",
+        "same tokenizer only",
+        str(folder),
+        "the test split",
+    ):
+        assert word in out
+    assert "floor" not in out  # nobody knows it for files
+    assert evaluate(str(run), split="val", outputs=tmp_path, device="cpu").bpb != score.bpb
+
+
+def test_other_text_is_scored_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, other = make_run(tmp_path), tmp_path / "other.txt"
+    other.write_text('Ann met "Dee", & a <b>Zébra</b>!\nann met\nann met\n\n' + "bob saw the dog and " * 30)
+    data = Files(path=str(other))
+    score = evaluate(str(run), data, outputs=tmp_path, device="cpu", precision="fp32")
+    texts = ["ann met dee a b zébra b .", "ann met", "ann met", ("bob saw the dog and " * 30).strip()]
+    assert score.bytes.tolist() == [len(text.encode()) + 1 for text in texts]
+    assert score.tokens == sum(len(text.split()) + 1 for text in texts)
+    assert score.bits[1] == score.bits[2]
+    tokens = check_files(next((tmp_path / "evaluations").glob("run-files-*")), score)
+    assert [row["token"] for row in tokens if row["document"] == "1"] == ["ann", "met", "<EOS>"]
+    assert score.unknown == sum(row["token"] == "<UNK>" for row in tokens) > 0
+    assert "all of data=files" in capsys.readouterr().out
+
+
+def test_tokens_that_csv_would_trip_over(tmp_path: Path) -> None:
+    run, other = make_run(tmp_path, normalise="none"), tmp_path / "other.jsonl"
+    other.write_text('{"text": "ann, met\\n\\"dee\\" \\r\\u0000, \\nann"}')
+    data = Files(path=str(other))  # data.normalise=clean is the default, the run's own is meant
+    score = evaluate(str(run), data, outputs=tmp_path, device="cpu", precision="fp32")
+    tokens = check_files(next((tmp_path / "evaluations").iterdir()), score)
+    assert [row["token"] for row in tokens][:3] == ["ann", ",", " "]
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    text = str(tmp_path / "text.txt")
+    usual: dict[str, Any] = {"run": str(run), "outputs": tmp_path, "device": "cpu"}
+
+    def error(kind: type[NanolmError], match: str, **fields: Any) -> None:
+        with pytest.raises(kind, match=match) as found:
+            evaluate(**(usual | fields))
+        assert "\n" not in str(found.value)
+
+    (tmp_path / "evaluations").write_text("")
+    error(NanolmError, "evaluations/run-test-.*: can't be made")
+    error(ConfigError, r"data\.normalise=none: the run reads clean", data=Files(path=text, normalise="none"))
+    error(ConfigError, r"data\.maxlen=5", data=Files(path=text, maxlen=5))
+    error(ConfigError, r"data\.limit=5", data=Files(path=text, limit=5))
+    error(ConfigError, "split=val: every document", data=Files(path=text), split="val")
+    error(ConfigError, "split=tets: must be one of", split="tets")
+    error(ConfigError, "precision=fp8", precision="fp8")
+    error(RunError, "nowhere: no run folder", run="nowhere")
+    error(DataError, r"missing\.txt", data=Files(path="missing.txt"))
+    (run / "speller.json").write_text("[]")
+    error(RunError, r"speller\.json: damaged")
+    (tmp_path / "text.txt").write_text("\n".join(LINES[:-1]))
+    error(RunError, "its data has changed")
+
+
+def test_a_split_that_is_not_there(tmp_path: Path) -> None:
+    run = make_run(tmp_path, split="tail")
+    with pytest.raises(ConfigError, match="split=test: the run's data has no test documents"):
+        evaluate(str(run), outputs=tmp_path, device="cpu")

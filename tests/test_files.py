@@ -1,0 +1,108 @@
+"""Files are whole or not there, whatever happens meanwhile; errors are one line that names the file."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from nanolm.config import NanolmError
+from nanolm.files import built_once, fingerprint, locked, read_json, sha256, write_atomic, write_json
+
+
+def full_disk(*_: Any) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomic(tmp_path / "a.txt", "old")
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(NanolmError, match=r"a\.txt: can't be written: No space left on device"):
+        write_atomic(tmp_path / "a.txt", "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_where_nothing_can_be_written_the_error_names_the_file(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "file", b"")
+    for path in (tmp_path / "file" / "a", tmp_path / "missing" / "a"):
+        with pytest.raises(NanolmError, match=str(path)):
+            write_atomic(path, b"x")
+
+
+def test_json_comes_back_even_with_lone_surrogates(tmp_path: Path) -> None:
+    value = {"ü": [1, 2.5, None, "\ud800", "x\ny"]}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[" * 10**6, b"1" * 10**4])
+def test_damaged_json_is_one_line_that_names_the_file(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(damage)
+    with pytest.raises(NanolmError, match=r"a\.json: is damaged.*delete it$"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(NanolmError, match=r"b\.json: there is no such file"):
+        read_json(tmp_path / "b.json")
+
+
+def test_fingerprints(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", "abc")
+    assert sha256(tmp_path / "a").startswith("ba7816bf")
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
+    assert len(fingerprint("\ud800")) == 16
+
+
+def test_the_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def enter() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(tmp_path / "deep" / "a.lock"):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_folder_is_built_once_and_again_when_damaged(tmp_path: Path) -> None:
+    built = 0
+
+    def build(folder: Path) -> None:
+        nonlocal built
+        built += 1
+        (folder / "a").write_text("whole")
+
+    for damage in (
+        None,
+        lambda path: path.unlink(),
+        lambda path: path.write_text("w"),
+        lambda path: path.write_text(""),
+    ):
+        if damage:
+            damage(tmp_path / "folder" / "a")
+        for _ in range(2):
+            assert (built_once(tmp_path / "folder", build) / "a").read_text() == "whole"
+    assert built == 4
+    (tmp_path / "folder" / "sizes.json").write_text("[]")
+    built_once(tmp_path / "folder", build)
+    assert built == 5
+
+
+def test_a_failed_build_leaves_nothing_and_can_be_tried_again(tmp_path: Path) -> None:
+    (tmp_path / ".folder.part").mkdir()  # as a killed process leaves it
+    (tmp_path / ".folder.part" / "junk").touch()
+    with pytest.raises(NanolmError, match="folder: can't be written: No space left"):
+        built_once(tmp_path / "folder", full_disk)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.lock"]
+    built_once(tmp_path / "folder", lambda folder: (folder / "a").touch())
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["a", "sizes.json"]

@@ -1,0 +1,42 @@
+"""What `auto` stands for."""
+
+import pytest
+import torch
+
+from nanolm import hardware
+from nanolm.config import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("flags", "able"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 vaes", True),
+        ("flags : amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16", True),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni", False),
+        ("model name : bf16", False),
+    ],
+)
+def test_flags(flags: str, able: bool) -> None:
+    assert hardware.has_bf16_flag(flags) is able
+
+
+@pytest.mark.parametrize(("able", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_follows_the_flags(able: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: able)
+    assert hardware.pick_precision("auto", torch.device("cpu")) == precision
+    assert hardware.pick_precision("fp32", torch.device("cpu")) == "fp32"
+
+
+def test_an_explicit_bf16_without_instructions_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
+    with pytest.warns(UserWarning, match="precision=bf16"):
+        assert hardware.pick_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_devices() -> None:
+    assert hardware.pick_device("cpu") == torch.device("cpu")
+    assert hardware.pick_device("auto").type in ("cpu", "cuda")
+    for name in ("cuda:99", "nonsense"):
+        with pytest.raises(ConfigError, match=f"^device={name}: "):
+            hardware.pick_device(name)

@@ -1,0 +1,166 @@
+"""Schedules, parameter groups, Muon's steps, and learning rates that hold from width to width."""
+
+from copy import deepcopy as copy_of
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nanolm.config import ConfigError, options
+from nanolm.model.config import ModelConfig
+from nanolm.model.transformer import Transformer
+from nanolm.optim.adam import Adam
+from nanolm.optim.adamw import AdamW
+from nanolm.optim.base import OptimConfig, lr_factor
+from nanolm.optim.muon import Muon
+from nanolm.optim.steps.muon import MuonAdamW, orthogonalise
+
+CONFIGS: list[OptimConfig] = [Adam(), AdamW(), Muon()]
+
+
+def build(dims: int = 16, **fields: Any) -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(ModelConfig(dims=dims, heads=2, nblocks=2, **fields), vocab_size=30, context=16)
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(4, 30, (4, 17), generator=torch.Generator().manual_seed(seed))
+    return ids[:, :-1], ids[:, 1:]
+
+
+def train(model: Transformer, optimizer: Any, steps: int) -> list[float]:
+    losses = []
+    for _ in range(steps):
+        loss = model.loss(*batch()) / 64
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_schedules() -> None:
+    def factors(**fields: Any) -> list[float]:
+        return [lr_factor(OptimConfig(**fields), step, 100, 10) for step in range(101)]
+
+    linear = factors(schedule="linear", warmup=10, final=0.1)
+    assert linear[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert linear[10] == 1
+    assert linear[55] == pytest.approx(0.55)
+    assert linear[100] == pytest.approx(0.1)
+    assert factors(schedule="linear", warmup=0.1, final=0.1) == linear
+    cosine = factors(schedule="cosine", warmup=0)
+    assert (cosine[0], cosine[50], cosine[100]) == pytest.approx((1, 0.5, 0))
+    step = factors(schedule="step", warmup=0, step_every=5)
+    assert (step[49], step[50], step[99], step[100]) == (1, 0.5, 0.5, 0.25)
+    assert set(factors(schedule="constant", warmup=0)) == {1}
+
+
+def test_the_options_of_the_group() -> None:
+    assert set(options("optim")) == {"adam", "adamw", "muon"}
+    assert Adam().lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"lr": 0.0}, "optim.lr=0.0: must be above 0"),
+        ({"schedule": "cos"}, "optim.schedule=cos: must be one of linear, cosine, step, constant"),
+        ({"clip": -1.0}, "optim.clip=-1.0: "),
+        ({"momentum": 1.0}, "optim.momentum=1.0: "),
+    ],
+)
+def test_a_wrong_knob_names_its_key(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Muon(**fields)
+    assert str(error.value).startswith(says)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_every_parameter_is_in_one_group_and_learns(config: OptimConfig, tied: bool) -> None:
+    model = build(tied=tied, biases=True)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = config.build(model)
+    grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+    assert all(group["lr"] == group["base_lr"] for group in optimizer.param_groups)
+    losses = train(model, optimizer, 10)
+    assert losses[-1] < losses[0] - 0.1
+    assert all(not parameter.equal(before[name]) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("config", [AdamW(), Muon()], ids=lambda config: config.name)
+def test_only_matrices_decay(config: OptimConfig) -> None:
+    model = build(tied=False, biases=True)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in config.build(model).param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert (group["weight_decay"] > 0) == (parameter.ndim == 2 and name != "embedding.weight"), name
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_a_restored_state_goes_on_bit_for_bit(config: OptimConfig) -> None:
+    model, copy = build(), build()
+    optimizer = config.build(model)
+    train(model, optimizer, 3)
+    copy.load_state_dict(model.state_dict())
+    restored = config.build(copy)
+    state = copy_of(optimizer.state_dict())
+    assert all(isinstance(value, Tensor) for entry in state["state"].values() for value in entry.values())
+    restored.load_state_dict(state)
+    assert train(model, optimizer, 3) == train(copy, restored, 3)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 24, 60)])
+def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    values = torch.linalg.svdvals(orthogonalise(x))
+    assert values.max() < 1.3
+    assert values.mean() == pytest.approx(1, abs=0.1)
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(orthogonalise(x).flatten(1), (u @ v).flatten(1)).min() > 0.95
+
+
+def test_stacked_maps_are_orthogonalised_one_by_one() -> None:
+    torch.manual_seed(0)
+    together, gradient = torch.nn.Parameter(torch.zeros(12, 8)), torch.randn(12, 8)
+    apart = [torch.nn.Parameter(torch.zeros(rows, 8)) for rows in (8, 4)]
+    together.grad = gradient
+    for parameter, part in zip(apart, gradient.split([8, 4]), strict=True):
+        parameter.grad = part.clone()
+    common = {"weight_decay": 0.0, "momentum": 0.9}
+    MuonAdamW([{"params": [together], "parts": (8, 4), **common}], 0.1, (0.9, 0.99), 1e-8).step()
+    groups = [{"params": [parameter], "parts": (len(parameter),), **common} for parameter in apart]
+    MuonAdamW(groups, 0.1, (0.9, 0.99), 1e-8).step()
+    torch.testing.assert_close(together.detach(), torch.cat([parameter.detach() for parameter in apart]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("config", [AdamW(lr=4e-3), Muon(lr=4e-3)], ids=lambda config: config.name)
+def test_a_step_moves_every_width_alike(config: OptimConfig, tied: bool) -> None:
+    """The coordinate check of https://arxiv.org/abs/2203.03466: how far logits and hidden vectors move in 4 steps."""
+    moves = []
+    for dims in (128, 256, 512):
+        move = torch.zeros(2)
+        for seed in range(2):
+            torch.manual_seed(seed)
+            model = Transformer(ModelConfig(dims=dims, heads=4, nblocks=2, tied=tied), vocab_size=300, context=16)
+            ids = torch.randint(4, 300, (16, 17), generator=torch.Generator().manual_seed(0))
+            hidden = model(ids[:, :-1]).detach()
+            logits, gain = model.logits(hidden), model.last_norm.weight.detach()
+            optimizer = config.build(model)
+            for _ in range(4):
+                optimizer.zero_grad()
+                (model.loss(ids[:, :-1], ids[:, 1:]) / 256).backward()
+                optimizer.step()
+            now = model(ids[:, :-1]).detach()
+            move[0] += (model.logits(now) - logits).square().mean().sqrt()
+            move[1] += ((now - hidden) / gain).square().mean().sqrt()
+        moves.append(move / 2)
+    table = torch.stack(moves)
+    assert (table.amax(0) / table.amin(0)).max() < 1.5, table

@@ -1,0 +1,228 @@
+"""A run that was interrupted, anywhere, ends as one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import rows, tiny_config
+
+from nanolm.config import NanolmError
+from nanolm.run import BEST, LAST, PREVIOUS, Run
+from nanolm.training import loop, report
+from nanolm.training.config import TrainConfig
+from nanolm.training.train import train
+from nanolm.weights import read_weights
+
+DROPOUT = {"dropout": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these trainings; test_training.py draws."""
+    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the program's own runs after it but `finally`."""
+
+
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    by: type[BaseException] | signal.Signals = Killed,
+    where: str = "take_step",
+) -> None:
+    """Makes the call number `at` (from 1) of a function of the loop raise, or get a signal."""
+    original: Callable[..., Any] = getattr(loop, where)
+    calls = iter(range(1, 10**6))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == at:
+            monkeypatch.setattr(loop, where, original)
+            if not isinstance(by, signal.Signals):
+                raise by
+            signal.raise_signal(by)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, where, call)
+
+
+def assert_same(run: Path, other: Path) -> None:
+    for name in (BEST, LAST):
+        (tensors, note), (others, other_note) = read_weights(run / name), read_weights(other / name)
+        assert tensors.keys() == others.keys()
+        assert all(tensors[key].equal(others[key]) for key in tensors), name
+        if name == LAST:
+            assert note["optimizer"] == other_note["optimizer"]
+    assert rows(run) == rows(other)
+    assert (run / "test_bits.csv").read_bytes() == (other / "test_bits.csv").read_bytes()
+
+
+def run_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainConfig, **how: Any) -> tuple[Path, Path]:
+    """An uninterrupted run, and one that was killed as `how` says and then resumed."""
+    whole, broken = tmp_path / "out" / "whole", tmp_path / "out" / "broken"
+    train(config, folder=whole)
+    interrupt(monkeypatch, **how)
+    with pytest.raises((Killed, SystemExit)):
+        train(config, folder=broken)
+    value = train(tiny_config(tmp_path, resume=str(broken)))
+    assert value == Run.open(whole).status()["val_bpb"]
+    assert Run.open(broken).finished()
+    return whole, broken
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
+def test_a_run_killed_within_an_epoch_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT, optim={"name": optimizer}, checkpoint_seconds=0)
+    assert_same(*run_both(tmp_path, monkeypatch, config, at=12))
+
+
+@pytest.mark.parametrize("at", [1, 7, 9, 16])
+def test_wherever_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT, accumulate=2, eval_every=3, log_every=4, minutes=None, epochs=4)
+    assert_same(*run_both(tmp_path, monkeypatch, config, at=at))
+
+
+@pytest.mark.parametrize("where", ["evaluate", "write_weights", "save_checkpoint", "judge"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_whatever_it_was_doing_when_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, at: int
+) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT)
+    assert_same(*run_both(tmp_path, monkeypatch, config, at=at, where=where))
+
+
+def test_a_signal_in_an_evaluation_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT, log_every=3)
+    assert_same(*run_both(tmp_path, monkeypatch, config, at=2, by=signal.SIGTERM, where="evaluate"))
+
+
+def test_minutes_are_counted_into_steps_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT, minutes=0.005, checkpoint_seconds=0, epochs=1)
+    interrupt(monkeypatch, at=4)
+    with pytest.raises(Killed):
+        train(config, folder=tmp_path / "out" / "run")
+    steps = Run.open(tmp_path / "out" / "run").manifest["plan"]["steps"]
+    train(tiny_config(tmp_path, resume=str(tmp_path / "out" / "run")))
+    run = Run.open(tmp_path / "out" / "run")
+    assert run.manifest["plan"]["steps"] == steps == run.status()["step"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT, checkpoint_seconds=0)
+    whole, broken = tmp_path / "out" / "whole", tmp_path / "out" / "broken"
+    train(config, folder=whole)
+    interrupt(monkeypatch, at=13)
+    with pytest.raises(Killed):
+        train(config, folder=broken)
+    data = bytearray((broken / LAST).read_bytes())
+    data[-100] ^= 1
+    (broken / LAST).write_bytes(data)
+    train(tiny_config(tmp_path, resume=str(broken)))
+    assert f"{LAST}: damaged" in capsys.readouterr().err
+    assert_same(whole, broken)
+
+
+def test_two_damaged_checkpoints_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, at=13)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path, checkpoint_seconds=0), folder=tmp_path / "run")
+    (tmp_path / "run" / LAST).write_bytes(b"")
+    (tmp_path / "run" / PREVIOUS).write_bytes(b"\0" * 1000)
+    with pytest.raises(NanolmError, match="no checkpoint can be read"):
+        train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+
+
+def test_lost_best_weights_are_sought_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(monkeypatch, at=13)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path, checkpoint_seconds=0), folder=tmp_path / "run")
+    (tmp_path / "run" / BEST).unlink()
+    train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+    assert "sought anew" in capsys.readouterr().err
+    assert read_weights(tmp_path / "run" / BEST)[1]["step"] > 12
+
+
+def test_more_epochs_go_on_from_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(tiny_config(tmp_path, epochs=1), folder=folder)
+    first = Run.open(folder).status()["step"]
+    with pytest.raises(NanolmError, match="is finished; give a larger budget"):
+        train(tiny_config(tmp_path, resume=str(folder)))
+    with pytest.raises(NanolmError, match="give a larger budget"):
+        train(tiny_config(tmp_path, resume=str(folder), epochs=0.5), ["epochs=0.5"])
+    train(tiny_config(tmp_path, resume=str(folder), epochs=2), ["epochs=2"])
+    run = Run.open(folder)
+    assert run.status()["step"] == 2 * first
+    assert run.config["epochs"] == 2
+    assert [int(row["step"]) for row in rows(folder)] == sorted({int(row["step"]) for row in rows(folder)})
+
+
+@pytest.mark.parametrize("override", ["model.dims=32", "+lr=1", "batch_size=2", "data=tinyplots", "++optim.lr=0.1"])
+def test_a_resumed_run_keeps_its_own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str) -> None:
+    interrupt(monkeypatch, at=5)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path), folder=tmp_path / "run")
+    key = override.lstrip("+").partition("=")[0]
+    with pytest.raises(NanolmError, match=rf"^{key}: a resumed run keeps its own"):
+        train(tiny_config(tmp_path, resume=str(tmp_path / "run")), [override])
+
+
+def test_two_processes_cannot_train_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, at=5)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path), folder=tmp_path / "run")
+    with Run.open(tmp_path / "run").hold(), pytest.raises(NanolmError, match="another process"):
+        train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+
+
+def test_changed_documents_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, at=5)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path), folder=tmp_path / "run")
+    with open(tmp_path / "text.txt", "a") as file:
+        file.write("one more plot\n")
+    with pytest.raises(NanolmError, match="its documents or their split have changed"):
+        train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from tiny_run import tiny_config
+from nanolm.training.train import train
+folder = Path({folder!r})
+train(tiny_config(folder, epochs=4000, log_every=1, model={{"dropout": 0.2}}), folder=folder / "out" / "run")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_say_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+    run = tmp_path / "out" / "run"
+    while process.poll() is None and not ((run / "metrics.csv").exists() and len(rows(run)) > 3):
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}" in output
+    assert f"python train.py resume={run}" in output
+    assert Run.open(run).status()["state"] == "interrupted"
+    assert read_weights(run / LAST)[1]["progress"]["step"] == Run.open(run).status()["step"]

@@ -1,0 +1,173 @@
+"""Sweeps that survive: failures, kills, stops, and the same command again. Real processes, tiny models."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nanolm.sweep import job_name
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=1 batch_size=4 samples=1 tracking=disabled log_every=1"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    words = ["the", "general", "army", "dog", "dragon", "sleeps", "walks", "sings", "and", "falls"]
+    lines = [
+        " ".join(words[(i * j + j) % len(words)] for j in range(5 + i % 7)) + f" x{'abcdefghij'[i % 10]}{i % 3}"
+        for i in range(200)
+    ]
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def command(text: Path, *overrides: str) -> list[str]:
+    outputs = text.parent / "outputs"
+    given = [*TINY.split(), "data=files", f"data.path={text}", "data.normalise=none", f"outputs={outputs}"]
+    return [sys.executable, str(ROOT / "train.py"), "-m", *given, f"hydra.sweep.dir={outputs}/sweeps/s", *overrides]
+
+
+def launch(text: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(text, *overrides), cwd=text.parent, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def statuses(text: Path) -> dict[str, dict[str, object]]:
+    files = (text.parent / "outputs/sweeps/s").glob("*/status.json")
+    return {file.parent.name.rsplit("-", 1)[0]: json.loads(file.read_text()) for file in files}
+
+
+def processes(session: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def holder(folder: Path) -> int | None:
+    """The process that trains in `folder`: it has the lock open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if Path(os.readlink(link)) == folder / ".lock":
+                return int(link.parts[2])
+        except OSError:
+            continue
+    return None
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> object:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := condition():
+            return result
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+@pytest.fixture
+def started(text: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def start(*overrides: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        output = open(text.parent / "sweep.log", "wb")  # noqa: SIM115 (the process writes on)
+        begun.append(
+            subprocess.Popen(
+                command(text, *overrides),
+                cwd=text.parent,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        )
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        for pid in processes(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_names_hold_the_swept_values_and_the_config() -> None:
+    overrides = ["model.dims=32", "data.path=/some/where", "tokenizer.minfreq=2"]
+    name = job_name(overrides, ["model.dims", "tokenizer.minfreq"], {"a": 1, "outputs": "x"})
+    assert name.startswith("dims=32,minfreq=2-")
+    assert len(name.rsplit("-", 1)[1]) == 8
+    assert name == job_name(overrides, ["model.dims", "tokenizer.minfreq"], {"a": 1, "outputs": "y", "threads": 3})
+    assert name != job_name(overrides, ["model.dims", "tokenizer.minfreq"], {"a": 2, "outputs": "x"})
+    hostile = job_name(["k=" + "/../é\x1b" * 200], ["k"], {})
+    assert "/" not in hostile
+    assert "\x1b" not in hostile
+    assert len(hostile) < 100
+
+
+@pytest.mark.slow
+def test_a_failing_job_stops_no_other_and_a_second_launch_runs_only_what_is_not_done(text: Path) -> None:
+    first = launch(text, "epochs=1", "model.heads=2,3")
+    assert first.returncode == 1, first.stderr
+    assert "1 done, 1 failed" in first.stdout
+    found = statuses(text)
+    assert found["heads=2"]["state"] == "finished"
+    assert found["heads=3"]["error"] == "model.dims=16: must be a multiple of model.heads=3"
+    assert "Traceback" in next((text.parent / "outputs/sweeps/s").glob("heads=3-*/traceback.txt")).read_text()
+    second = launch(text, "epochs=1", "model.heads=2,3")
+    assert "1 failed, 1 skipped" in second.stdout
+    assert statuses(text)["heads=2"] == found["heads=2"]
+    text.write_text(text.read_text() + "\nand one document more that was never there")
+    assert "1 done, 1 failed" in launch(text, "epochs=1", "model.heads=2,3").stdout, "other documents: run again"
+
+
+@pytest.mark.slow
+def test_a_killed_job_is_noted_and_goes_on_with_the_next_launch(
+    text: Path, started: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    sweep = started("epochs=40", "seed=1,2", "checkpoint_seconds=0")
+    folder = text.parent / "outputs/sweeps/s"
+    wait_for(lambda: list(folder.glob("seed=1-*/last.safetensors")))
+    job = next(folder.glob("seed=1-*"))
+    pid = wait_for(lambda: holder(job))
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: statuses(text).get("seed=2", {}).get("state") == "running")
+    assert statuses(text)["seed=1"]["state"] == "interrupted"
+    assert "killed by signal 9" in str(statuses(text)["seed=1"]["error"])
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait(120) == 130
+    assert statuses(text)["seed=2"]["state"] == "interrupted"
+    done = launch(text, "epochs=40", "seed=1,2", "checkpoint_seconds=0")
+    assert done.returncode == 0, done.stderr
+    assert "2 done" in done.stdout
+    rows = (job / "metrics.csv").read_text().splitlines()[1:]
+    steps = [int(row.split(",")[0]) for row in rows]
+    assert steps == sorted(set(steps)), "every step once"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_a_stopped_parallel_sweep(
+    stop: signal.Signals, text: Path, started: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    sweep = started("epochs=100000", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    wait_for(lambda: len([1 for status in statuses(text).values() if status.get("state") == "running"]) == 2)
+    os.kill(sweep.pid, stop)
+    sweep.wait(120)
+    wait_for(lambda: not processes(sweep.pid), 60)
+    assert {status["state"] for status in statuses(text).values()} == {"interrupted"}

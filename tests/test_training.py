@@ -1,0 +1,263 @@
+"""Training: what it learns, writes, prints, refuses, and how it ends."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import rows, tiny_config, write_documents
+
+from nanolm.config import ConfigError, NanolmError, plain
+from nanolm.optim.base import lr_factor
+from nanolm.run import BEST, LAST, Run, find_run
+from nanolm.training import report, step
+from nanolm.training.checkpoint import pack, unpack
+from nanolm.training.config import TrainConfig, train_config
+from nanolm.training.display import duration
+from nanolm.training.plan import groups, planned_steps, steps_in
+from nanolm.training.setup import prepare
+from nanolm.training.step import Meter, gradient
+from nanolm.training.train import train
+from nanolm.weights import read_weights
+
+draw_curves = report.draw_curves
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+
+
+def test_it_learns_and_leaves_a_whole_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "draw_curves", draw_curves)
+    value = train(tiny_config(tmp_path, samples=2, prompts=["", "ada finds"], run_name="a name/of mine"))
+    run = Run.open(find_run("latest", tmp_path / "out"))
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {
+        *("config.json", "tokenizer.json", "speller.json", "environment.json", "manifest.json", "status.json", ".lock"),
+        *("best.safetensors", "last.safetensors", "metrics.csv", "samples.txt", "test_bits.csv"),
+        *("loss.png", "perplexity.png", "bits_per_byte.png"),
+    }
+    assert run.folder.name.endswith("-tiny-word-a-name-of-mine")
+    losses = [float(row["train_loss"]) for row in rows(run.folder)]
+    assert losses[-1] < losses[0] - 0.5
+    status = run.status()
+    assert status["state"] == "finished"
+    assert status["val_bpb"] == value
+    bits = np.loadtxt(run.folder / "test_bits.csv", delimiter=",", skiprows=1)
+    assert bits[:, 1].sum() / bits[:, 2].sum() == pytest.approx(status["test_bpb"])
+    assert (run.folder / "samples.txt").read_text().count("prompt: ada finds") == 2
+    for name in run.manifest["files"]:
+        run.file(name)
+    output = capsys.readouterr().out
+    for word in ("vocabulary", "parameters", "documents", "bits per byte", "python generate.py run=", "epochs=6"):
+        assert word in output
+
+
+def test_the_same_command_twice_gives_the_same_numbers(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, model={"dropout": 0.2}, epochs=1)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(config, folder=first) == train(config, folder=second)
+    assert rows(first) == rows(second)
+    assert (first / BEST).read_bytes() == (second / BEST).read_bytes()
+    assert train(replace(config, seed=2), folder=tmp_path / "third") != Run.open(first).status()["val_bpb"]
+
+
+def test_the_gradient_is_that_of_the_mean_over_real_targets(tmp_path: Path) -> None:
+    parts = prepare(tiny_config(tmp_path, batch_size=3, accumulate=4, precision="fp32", optim={"clip": None}))
+    whole = prepare(tiny_config(tmp_path, batch_size=3, accumulate=1, precision="fp32", optim={"clip": None}))
+    group = next(groups(parts, 0))
+    assert len(group) == 4
+    assert len({batch.tokens for batch in group}) > 1
+    nats, norm = gradient(parts, group)
+    losses = [whole.model.loss(torch.from_numpy(b.ids), torch.from_numpy(b.targets)) for b in group]
+    total = torch.stack(losses).sum()
+    (total / sum(int((b.targets >= 0).sum()) for b in group)).backward()
+    assert nats.item() == pytest.approx(total.item(), rel=1e-6)
+    found, expected = ([parameter.grad for parameter in job.model.parameters()] for job in (parts, whole))
+    torch.testing.assert_close(found, expected)
+    assert norm.item() == pytest.approx(math.sqrt(sum(float((g * g).sum()) for g in expected if g is not None)))
+
+
+def test_metrics_hold_the_schedule_and_the_evaluations(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, optim={"schedule": "cosine", "warmup": 3}, eval_every=5, log_every=1)
+    train(config, folder=tmp_path / "run")
+    table = rows(tmp_path / "run")
+    steps = len(table)
+    assert [int(row["step"]) for row in table] == list(range(1, steps + 1))
+    assert [int(row["step"]) for row in table if row["val_bpb"]] == sorted({*range(5, steps + 1, 5), steps})
+    per_epoch = steps // 3
+    for index, row in enumerate(table):
+        assert float(row["lr"]) == 1e-2 * lr_factor(config.optim, index, steps, per_epoch)
+    best = min(float(row["val_bpb"]) for row in table if row["val_bpb"])
+    assert read_weights(tmp_path / "run" / BEST)[1]["val_bpb"] == best
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e15])
+def test_a_loss_that_explodes_ends_the_run_and_names_the_step(tmp_path: Path, lr: float) -> None:
+    config = tiny_config(tmp_path, optim={"name": "adam", "lr": lr, "schedule": "constant", "warmup": 0})
+    with pytest.raises(NanolmError, match=r"(loss|gradient) .* step \d+ .*optim\.lr=.*gradient norm"):
+        train(config, folder=tmp_path / "run")
+    status = Run.open(tmp_path / "run").status()
+    assert status["state"] == "failed"
+    assert "optim.lr" in status["error"]
+    assert "\n" not in status["error"]
+
+
+def test_the_last_good_state_outlives_an_explosion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = step.gradient, iter(range(1, 1000))
+
+    def poison(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        nats, norm = original(*args)
+        return nats, norm * (math.nan if next(calls) == 10 else 1)
+
+    monkeypatch.setattr(step, "gradient", poison)
+    with pytest.raises(NanolmError, match="step 10"):
+        train(tiny_config(tmp_path), folder=tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+    assert read_weights(tmp_path / "run" / LAST)[1]["progress"]["step"] == 9
+    train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+    assert Run.open(tmp_path / "run").finished()
+
+
+def test_it_stops_early(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, optim={"lr": 1e-12}, epochs=50, patience=2, eval_every=2)
+    train(config, folder=tmp_path / "run")
+    status = Run.open(tmp_path / "run").status()
+    assert status["state"] == "finished"
+    assert status["step"] < 50 * 7
+
+
+def test_budgets(tmp_path: Path) -> None:
+    job = prepare(tiny_config(tmp_path, epochs=2.5))
+    per_epoch = job.steps_per_epoch
+    assert planned_steps(job) == round(2.5 * per_epoch)
+    job.config = replace(job.config, tokens=job.batches.tokens + 1)
+    assert planned_steps(job) == per_epoch + 1
+    assert sum(batch.tokens for _, group in zip(range(per_epoch), groups(job, 0), strict=False) for batch in group) == (
+        job.batches.tokens
+    )
+    before = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
+    random = torch.get_rng_state()
+    assert steps_in(job, minutes=1.0) > steps_in(job, minutes=0.01) >= 1
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(before[name], tensor) for name, tensor in job.model.state_dict().items())
+    assert not job.optimizer.state_dict()["state"]
+    with pytest.raises(ConfigError, match="minutes and tokens"):
+        tiny_config(tmp_path, minutes=1.0, tokens=5)
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, precision="fp32", epochs=1)
+    train(config, folder=tmp_path / "eager")
+    train(replace(config, compile="on"), folder=tmp_path / "compiled")
+    assert Run.open(tmp_path / "compiled").manifest["plan"]["compile"]
+    one, other = ([float(row["train_loss"]) for row in rows(tmp_path / name)] for name in ("eager", "compiled"))
+    assert one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_missing_compiler_costs_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch._inductor.config
+
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    train(tiny_config(tmp_path, compile="on", epochs=1), folder=tmp_path / "run")
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("compile: "))
+    assert line.endswith("runs as it is, slower")
+    assert not Run.open(tmp_path / "run").manifest["plan"]["compile"]
+
+
+def test_groups_go_on_from_any_step(tmp_path: Path) -> None:
+    job = prepare(tiny_config(tmp_path, accumulate=2))
+    stream = groups(job, 0)
+    expected = [[batch.ids.tolist() for batch in next(stream)] for _ in range(10)]
+    for start in range(10):
+        assert [batch.ids.tolist() for batch in next(groups(job, start))] == expected[start]
+
+
+def test_a_trained_model_goes_on_with_other_text(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    train(tiny_config(tmp_path, epochs=1), folder=source)
+    other = str(write_documents(tmp_path / "other.txt", seed=5))
+    config = tiny_config(tmp_path, data={"path": other}, init=str(source), epochs=1, optim={"lr": 1e-12})
+    tokenizer = replace(config.tokenizer, minfreq=7)
+    train(replace(config, tokenizer=tokenizer), ["optim.lr=1e-12"], folder=tmp_path / "run")
+    old, new = Run.open(source), Run.open(tmp_path / "run")
+    assert new.config["model"] == old.config["model"]
+    assert new.config["tokenizer"] == old.config["tokenizer"]
+    assert new.tokenizer().fingerprint == old.tokenizer().fingerprint
+    assert new.status()["corpus"] != old.status()["corpus"]
+    weights, _ = read_weights(source / BEST)
+    assert all(torch.allclose(weights[k], v, atol=1e-6) for k, v in read_weights(tmp_path / "run" / BEST)[0].items())
+
+
+@pytest.mark.parametrize(
+    ("override", "fields"),
+    [("model.dims=32", {"model": {"dims": 32}}), ("model=base", {"model": {"dims": 32}})],
+)
+def test_init_refuses_another_model(tmp_path: Path, override: str, fields: dict[str, Any]) -> None:
+    train(tiny_config(tmp_path, epochs=1), folder=tmp_path / "source")
+    config = tiny_config(tmp_path, init=str(tmp_path / "source"), **fields)
+    with pytest.raises(ConfigError, match=f"^{override.split('=')[0]}: init="):
+        train(config, [override])
+    train(replace(config, model=tiny_config(tmp_path).model, epochs=0.2), ["model=tiny", "model.dims=16"])
+
+
+def test_init_refuses_text_that_its_tokenizer_cannot_read(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path, epochs=1), folder=tmp_path / "source")
+    with pytest.raises(ConfigError, match=r"data\.normalise=clean"):
+        train(tiny_config(tmp_path, init=str(tmp_path / "source"), data={"normalise": "none"}))
+
+
+def test_documents_longer_than_an_odd_context(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path, model={"context": 13}, epochs=1), folder=tmp_path / "run")
+    assert Run.open(tmp_path / "run").status()["context"] == 13
+
+
+def test_without_a_test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tiny_config(tmp_path, data={"split": "tail"}, epochs=1), folder=tmp_path / "run")
+    assert "test_bpb" not in Run.open(tmp_path / "run").status()
+    assert not (tmp_path / "run" / "test_bits.csv").exists()
+
+
+def test_a_config_survives_json(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, tags=["a"], minutes=2.0, run_name="${oc.env:HOME}")
+    again: TrainConfig = train_config(json.loads(json.dumps(plain(config))))
+    assert again == config
+
+
+def test_pack_gives_back_what_it_got() -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    state = {
+        "state": {0: {"step": torch.tensor(3.0)}, 7: {}},
+        "groups": [{"betas": (0.9, 0.95), "params": [0, 7], "x": None}],
+    }
+    packed = json.loads(json.dumps(pack(state, "o", tensors)))
+    assert str(unpack(packed, tensors)) == str(state)
+
+
+def test_the_meter_reads_all_steps_at_once() -> None:
+    from nanolm.training.checkpoint import Progress
+
+    meter, progress = Meter(), Progress()
+    for number, nats in enumerate([1.5, 2.5, math.nan], 1):
+        meter.add(number, 0.1, torch.tensor(nats), torch.tensor(2.0))
+    with pytest.raises(NanolmError, match="loss is no longer finite at step 3"):
+        meter.read(progress)
+    assert progress.nats == 4.0
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (59.7, "1:00 min"), (3599.9, "1:00 h"), (7801, "2:10 h")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
