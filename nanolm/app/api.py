@@ -11,11 +11,15 @@ from nanolm.app.look import predictions, read
 from nanolm.app.models import Models, bounded, polite, seeded, text
 from nanolm.app.tokens import spelled
 from nanolm.config import ConfigError, build
+from nanolm.generator import Generator
 from nanolm.text import normalise
 
 
 def endpoints(models: Models) -> None:
     """Adds them to the page that is being laid out."""
+
+    def chosen(run: object) -> Generator:
+        return models.open(models.first if run == "" else run)
 
     def write(prompt: str = "", decode: dict | None = None, seed: int | None = None, run: str = "") -> list[dict]:
         """What follows the prompt. decode: a strategy's name and settings, {"name": "beam", "num_beams": 5}."""
@@ -23,19 +27,19 @@ def endpoints(models: Models) -> None:
             if not isinstance(decode, dict | None):
                 raise ConfigError("decode: must be an object with name and settings")
             config = bounded(build("decode", {"name": "sample", **(decode or {})}))
-            [found] = models.open(run or models.first).complete([text("prompt", prompt)], config, seeded(seed))
+            [found] = chosen(run).complete([text("prompt", prompt)], config, seeded(seed))
             return [{"text": one.text, **dataclasses.asdict(one)} for one in found]
 
     def look(words: str, run: str = "") -> list[dict]:
         """For each token: token, logprob (nats), rank, and the likeliest in its place with their probabilities."""
         with polite():
-            generator = models.open(run or models.first)
+            generator = chosen(run)
             return predictions(generator, read(generator, words))
 
     def tokens(words: str, run: str = "") -> list[dict]:
         """The tokens of a text with their ids; 1 is <UNK>."""
         with polite():
-            tokenizer = models.open(run or models.first).tokenizer
+            tokenizer = chosen(run).tokenizer
             ids = tokenizer.encode(normalise(text("words", words), tokenizer.normalise))
             return [{"id": i, "token": token} for i, token in zip(ids, spelled(tokenizer, ids), strict=True)]
 
