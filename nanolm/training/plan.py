@@ -62,7 +62,10 @@ def planned_steps(job: Job) -> int:
 
 
 def steps_in(job: Job, minutes: float) -> int:
-    """How many steps `minutes` hold, from the median speed of a few that are undone afterwards."""
+    """How many steps `minutes` hold, from the speed of a few that are undone afterwards.
+
+    The upper quartile of it: what else the machine does for a moment only makes a step slower.
+    """
     weights = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
     progress, meter, speeds, begun = Progress(), Meter(), [], time.perf_counter()
     with keep_random(job):
@@ -76,7 +79,7 @@ def steps_in(job: Job, minutes: float) -> int:
     job.model.load_state_dict(weights)
     job.optimizer = job.config.optim.build(job.model)
     tokens_per_step = job.batches.tokens / job.steps_per_epoch
-    return max(1, round(60 * minutes * float(np.median(speeds[SKIPPED:])) / tokens_per_step))
+    return max(1, round(60 * minutes * float(np.quantile(speeds[SKIPPED:], 0.75)) / tokens_per_step))
 
 
 def estimated_seconds(job: Job, steps: int) -> float:
