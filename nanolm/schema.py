@@ -30,6 +30,7 @@ from nanolm.training.config import TrainConfig
 
 # What Hydra must not parse; `sweep` is also a folder of conf/
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
+EXTRAS = {"gradio": "app"}  # packages that not everybody installs: the extra of pyproject.toml that brings each
 CONF = str(Path(__file__).resolve().parent.parent / "conf")
 
 
@@ -136,6 +137,7 @@ def door(verb: str, main: Callable[..., Any]) -> None:
     """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; training also gets the overrides."""
     sys.argv[1:], lifted = lift(sys.argv[1:], VERBATIM.get(verb, ()))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log can be followed while it grows
     register()
 
     def task(node: DictConfig) -> Any:
@@ -152,6 +154,11 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             return main(config)
         except NanolmError as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
+        except ModuleNotFoundError as error:
+            if error.name not in EXTRAS:
+                raise
+            extra = f"pip install -e '.[{EXTRAS[error.name]}]'"
+            complain(verb, NanolmError(f"needs the package {error.name}, which is not installed: {extra}"))
 
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
     try:

@@ -98,3 +98,12 @@ def test_every_yaml_composes_into_checked_dataclasses(option: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         config = OmegaConf.to_object(compose("train", overrides=[option, *extra]))
     assert isinstance(config, TrainConfig)
+
+
+def test_a_missing_extra_is_one_line_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "gradio.py").write_text("raise ModuleNotFoundError(name='gradio')\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, str(ROOT / "app.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "app.py: needs the package gradio, which is not installed: pip install -e '.[app]'\n"
