@@ -176,6 +176,7 @@ def train(config: TrainConfig, **how: Any) -> float:
 
 
 def complain(verb: str, error: Exception) -> NoReturn:
-    """Ends the process with status 1 and one line on stderr."""
-    print(f"{verb}.py: {one_line(error)}", file=sys.stderr)
+    """Ends the process with status 1 and one line on stderr; of torchrun's processes the first one says it."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{verb}.py: {one_line(error)}", file=sys.stderr)
     raise SystemExit(1)

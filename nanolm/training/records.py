@@ -12,6 +12,7 @@ import torch
 from nanolm.config import plain
 from nanolm.run import Run
 from nanolm.training.checkpoint import Progress
+from nanolm.training.parallel import processes
 from nanolm.training.setup import Job
 
 
@@ -25,6 +26,7 @@ def environment(job: Job) -> dict[str, Any]:
         "device": str(job.device) if job.device.type == "cpu" else torch.cuda.get_device_name(job.device),
         "precision": job.precision,
         "threads": torch.get_num_threads(),
+        "processes": processes(),
     }
 
 
