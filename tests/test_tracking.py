@@ -14,6 +14,7 @@ import yaml
 from tiny_run import tiny_config
 
 from nanolm import tracking
+from nanolm.comparing.records import ABOUT
 from nanolm.config import ConfigError
 from nanolm.run import Run
 from nanolm.tracking import Tracker, TrackingConfig, has_account
@@ -48,7 +49,9 @@ def test_a_run_is_tracked_offline(tmp_path: Path) -> None:
     run, about = Run.open(tmp_path / "out" / "run"), next(r["run"] for r in records if r["type"] == "run")
     assert (about["run_id"], about["display_name"], about["run_group"]) == (run.manifest["id"], "run", "a group")
     assert (about["job_type"], about["tags"]) == ("train", ["tag"])
-    assert about["config"]["update"]["model"]["nblocks"] == 2
+    known = about["config"]["update"]  # compare.py source=wandb reads what is not in the config from here
+    assert known["model"]["nblocks"] == 2
+    assert {key: known[key] for key in ABOUT} == {key: run.status()[key] for key in ABOUT}
     items = [record["history"]["item"] for record in records if record["type"] == "history"]
     logged = [[item.get(column, math.nan) for column in COLUMNS] for item in items if "train_loss" in item]
     np.testing.assert_array_equal(logged, np.transpose(list(read_metrics(run.folder / "metrics.csv").values())))

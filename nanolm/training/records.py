@@ -47,7 +47,8 @@ def first_status(job: Job, run: Run, progress: Progress) -> dict[str, Any]:
 
 def about(job: Job, run: Run) -> dict[str, Any]:
     """The run's id, name and config for wandb.init; the same id after a resume."""
-    config = plain(job.config) | {"corpus": job.corpus.fingerprint, "parameters": sum(job.model.summary().values())}
+    status = first_status(job, run, Progress())
+    config = plain(job.config) | {key: status[key] for key in ("corpus", "vocabulary", "parameters")}
     name = job.config.run_name or run.folder.name
     return {
         "id": run.manifest["id"],
