@@ -39,7 +39,7 @@ current: tuple[Path, IO[str]] | None = None  # this process's sweep, once Hydra 
 def swept_keys(overrides: list[str]) -> list[str]:
     """The keys that were given more than one value."""
     parsed = OverridesParser.create().parse_overrides(overrides)
-    return sorted({override.get_key_element() for override in parsed if override.is_sweep_override()})
+    return sorted({override.get_key_element().lstrip("+~") for override in parsed if override.is_sweep_override()})
 
 
 def sweep_name() -> str:

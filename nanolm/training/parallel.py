@@ -35,7 +35,7 @@ def processes() -> int:
 
 @contextmanager
 def together(device: str) -> Iterator[bool]:
-    """Joins the processes that torchrun started, if it did; gives whether this is the first. They end with it."""
+    """Joins the processes that torchrun started, if it did; gives whether this is the first, with which they end."""
     if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
         yield True
         return
@@ -48,9 +48,6 @@ def together(device: str) -> Iterator[bool]:
     try:
         yield dist.get_rank() == 0
     finally:
-        if dist.get_rank() == 0:
-            with suppress(RuntimeError):  # the others may have gone
-                dist.broadcast_object_list([None])
         dist.destroy_process_group()
 
 
@@ -74,11 +71,11 @@ def backward(job: Job, group: Sequence[Batch], alone: bool = False) -> Tensor:
 
 
 def lend() -> None:
-    """The work of every process but the first, until that one says that there is no more."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the first one stops, and then says so
+    """The work of every process but the first, until that one has ended, however it did."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # that one answers them
         signal.signal(number, signal.SIG_IGN)
     built: Any = None
-    while (task := _receive()) is not None:
+    while task := _receive():
         about, threads, seed, tokens, rows, precision = task
         if about != built:
             built, model = about, _build(*about)
@@ -93,7 +90,7 @@ def lend() -> None:
 
 def _receive() -> Any:
     message: list[Any] = [None]
-    with suppress(RuntimeError):  # the first one was killed
+    with suppress(RuntimeError):  # the connection is closed
         dist.broadcast_object_list(message)
     return message[0]
 
