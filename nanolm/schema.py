@@ -5,6 +5,7 @@ Imports nothing heavy, so that `--cfg job` answers at once.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -133,9 +134,18 @@ def lift(argv: list[str], keys: Sequence[str]) -> tuple[list[str], dict[str, str
     return ["".join(pair) for pair in pairs if pair[0] not in lifted], lifted
 
 
+def quoted(argument: str) -> str:
+    """`key='value'` where the value is a path that exists: Hydra would parse `run=outputs/sweeps/dims=64,heads=2`."""
+    key, sign, value = argument.partition("=")
+    if not sign or re.fullmatch(r"[\w./~-]*", value) or not os.path.exists(value):
+        return argument
+    return "{}='{}'".format(key, value.replace("'", "\\'"))
+
+
 def door(verb: str, main: Callable[..., Any]) -> None:
     """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; training also gets the overrides."""
-    sys.argv[1:], lifted = lift(sys.argv[1:], VERBATIM.get(verb, ()))
+    words, lifted = lift(sys.argv[1:], VERBATIM.get(verb, ()))
+    sys.argv[1:] = map(quoted, words)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log can be followed while it grows
     register()
@@ -168,7 +178,7 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             guarded(run)
         else:
             run()
-    except (hydra.errors.HydraException, OmegaConfBaseException) as error:
+    except (hydra.errors.HydraException, OmegaConfBaseException, NanolmError) as error:
         complain(verb, error)
     except KeyboardInterrupt:
         print(f"{verb}.py: stopped", file=sys.stderr)
@@ -183,6 +193,7 @@ def train(config: TrainConfig, **how: Any) -> float:
 
 
 def complain(verb: str, error: Exception) -> NoReturn:
-    """Ends the process with status 1 and one line on stderr."""
-    print(f"{verb}.py: {one_line(error)}", file=sys.stderr)
+    """Ends the process with status 1 and one line on stderr; of torchrun's processes the first one says it."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{verb}.py: {one_line(error)}", file=sys.stderr)
     raise SystemExit(1)

@@ -11,39 +11,45 @@ import json
 import math
 import multiprocessing
 import os
-import re
 import shutil
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nanolm.complaint import one_line
 from nanolm.config import NanolmError
-from nanolm.files import fingerprint, write_atomic, write_json
+from nanolm.files import write_json
+from nanolm.jobs import BEGUN, NOTE, Job, job_name, last_part, named, record_failure, report
 
-NOT_THE_RESULT = (
-    "outputs",
-    "tracking",
-    "run_name",
-    "group",
-    "tags",
-    "threads",
-    "resume",
-)  # keys outside a job's identity
-STOP_SECONDS = 120.0  # what a job gets to save itself when the sweep is stopped
-current: Path | None = None  # the sweep's folder, once Hydra has begun it
+STOP = ".stop"  # a file in the sweep's folder that asks all its jobs, wherever they run, to save and stop
+STOP_SECONDS = 120.0  # what they get for it
+current: tuple[Path, IO[str]] | None = None  # this process's sweep, once Hydra has begun it, and its open lock
+
+
+def swept_keys(overrides: list[str]) -> list[str]:
+    """The keys that were given more than one value."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return sorted({override.get_key_element().lstrip("+~") for override in parsed if override.is_sweep_override()})
+
+
+def sweep_name() -> str:
+    """`dims,heads-1f3a9c07`: of the command, so that the same one goes on with its sweep; however it is launched."""
+    typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "hydra/launcher", "hydra.launcher")))
+    return named([*map(last_part, swept_keys(typed))] or ["sweep"], typed)
+
+
+# Resolved where the command was typed, and known to its jobs by OmegaConf's cache, as Hydra's own ${now:}
+OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
 
 
 class Sweep(Callback):
@@ -51,53 +57,30 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global current
-        current = Path(config.hydra.sweep.dir)
-        current.mkdir(parents=True, exist_ok=True)
-        swept = set(map(str, OmegaConf.select(config, "hydra.sweeper.params") or {}))
-        for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
-            if override.is_sweep_override():
-                swept.add(override.get_key_element())
-        write_json(current / "sweep.json", {"swept": sorted(swept), "command": sys.argv, "started": time.time()})
+        sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
+        swept = {*map(str, sweeper.get("params") or {}), *swept_keys(list(config.hydra.overrides.task))}
+        if "sampler" in sweeper:  # Optuna's
+            if not swept:
+                _refuse("hydra/sweeper=optuna: nothing to search; take sweep=search, or 'optim.lr=interval(1e-3,1e-2)'")
+            with open_dict(sweeper):  # the same trials again, so that a search goes on
+                sweeper.sampler.seed = 1 if sweeper.sampler.get("seed") is None else sweeper.sampler.seed
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 (held while this process lives)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _refuse(f"{folder}: another process is at this sweep; wait for its end or stop it")
+        current = folder, lock
+        (folder / STOP).unlink(missing_ok=True)
+        shutil.rmtree(folder / BEGUN, ignore_errors=True)
+        (folder / BEGUN).mkdir()
+        write_json(folder / NOTE, {"swept": sorted(swept), "command": sys.argv, "started": time.time()})
 
 
-@dataclass
-class Job:
-    """One job of a sweep: its folder, what is swept, and what its run folder's status says."""
-
-    folder: Path
-    status: dict[str, Any]
-
-    @property
-    def value(self) -> float:
-        """Val bits per byte; inf unless finished."""
-        value = self.status.get("val_bpb") if self.status.get("state") == "finished" else None
-        return value if isinstance(value, float) and math.isfinite(value) else math.inf
-
-
-def read_job(folder: Path) -> Job:
-    """The job in `folder`; a missing or damaged status counts as none."""
-    try:
-        status = json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError):
-        status = {}
-    return Job(folder, status if isinstance(status, dict) else {})
-
-
-def job_name(overrides: list[str], swept: list[str], values: dict[str, Any]) -> str:
-    """`dims=128,heads=4-1f3a9c07`: the swept values, shortened, and 8 hex digits of the resolved config."""
-    pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides]
-    shown = [f"{re.split('[./@]', key)[-1]}={_short(value)}" for key, value in pairs if not swept or key in swept]
-    label = re.sub(r"[^\w=.,+-]+", "_", ",".join(shown), flags=re.ASCII)[:80]
-    identity = {key: value for key, value in values.items() if key not in NOT_THE_RESULT}
-    return f"{label or 'job'}-{fingerprint(identity)[:8]}"
-
-
-def _short(value: str) -> str:
-    """A long number in four figures: the name's last part tells jobs apart."""
-    try:
-        return f"{float(value):.4g}" if len(value) > 8 else value
-    except ValueError:
-        return value
+def _refuse(line: str) -> None:
+    """Ends the sweep before it begins; Hydra would turn an exception of its callback into a warning."""
+    print(f"train.py: {line}", file=sys.stderr)
+    raise SystemExit(1)
 
 
 def run_job(node: DictConfig, verb: Callable[..., Any]) -> float:
@@ -107,19 +90,22 @@ def run_job(node: DictConfig, verb: Callable[..., Any]) -> float:
     """
     hydra = HydraConfig.get()
     sweep, overrides = Path(hydra.sweep.dir), list(hydra.overrides.task)
+    if (sweep / STOP).exists():
+        return math.inf
     values: Any = OmegaConf.to_container(node, resolve=True)
-    folder = sweep / job_name(overrides, json.loads((sweep / "sweep.json").read_text())["swept"], values)
+    folder = sweep / job_name(overrides, json.loads((sweep / NOTE).read_text())["swept"], values)
+    (sweep / BEGUN / folder.name).touch()
+    side_by_side = "n_jobs" in hydra.launcher  # workers of joblib's, in one terminal
     try:
         config: Any = OmegaConf.to_object(node)
-        job = read_job(folder)
+        job = Job.read(folder)
         if _is_done(job, config):
             return job.value
-        threads = _threads(hydra.launcher)
         config = replace(
             config,
             group=config.group or sweep.name,
             run_name=config.run_name or folder.name,
-            threads=config.threads or threads,
+            threads=config.threads or _threads(hydra.launcher),
         )
         resume = job.status.get("state") in ("running", "interrupted") and _has_checkpoint(folder)
         if folder.exists() and not resume:
@@ -127,24 +113,14 @@ def run_job(node: DictConfig, verb: Callable[..., Any]) -> float:
     except (NanolmError, OSError) as error:
         record_failure(folder, error)
         return math.inf
-    if threads:  # a worker of joblib's, which would outlive a sweep that is killed
+    if side_by_side:  # they would outlive a sweep that is killed
         _end_with(os.getppid())
     config, new = (replace(config, resume=str(folder)), None) if resume else (config, folder)
-    _run_child(verb, config, new, folder, folder / "log.txt" if threads else None)
-    job = read_job(folder)
-    if threads:
+    _run_child(verb, config, new, folder, folder / "log.txt" if side_by_side else None)
+    job = Job.read(folder)
+    if side_by_side:
         print(f"{folder.name}: {job.status.get('state')} {job.value:.4f} {job.status.get('error') or ''}", flush=True)
     return job.value
-
-
-def record_failure(folder: Path, error: BaseException, state: str = "failed") -> None:
-    """Leaves the key line in status.json and the traceback beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "traceback.txt", "".join(traceback.format_exception(error)))
-    line = one_line(error) or type(error).__name__
-    if not isinstance(error, NanolmError):
-        line = f"{type(error).__name__}: {line}"
-    write_json(folder / "status.json", read_job(folder).status | {"state": state, "error": line[:500]})
 
 
 def _is_done(job: Job, config: Any) -> bool:
@@ -163,10 +139,11 @@ def _has_checkpoint(folder: Path) -> bool:
 
 
 def _threads(launcher: Any) -> int | None:
-    """The cores divided among the jobs that run at once; None (torch's choice) where only one does."""
-    jobs = int(launcher.get("n_jobs") or 1)
-    cores = os.cpu_count() or 1
-    return None if jobs == 1 else max(1, cores // (cores if jobs < 0 else jobs))
+    """The cores divided among joblib's jobs, or those asked of Slurm; None (torch's choice) where one job has all."""
+    jobs, cores = int(launcher.get("n_jobs") or 1), os.cpu_count() or 1
+    if jobs == 1:
+        return launcher.get("cpus_per_task")
+    return max(1, cores // (jobs if jobs > 0 else max(1, cores + 1 + jobs)))
 
 
 def _run_child(verb: Callable[..., Any], config: Any, new: Path | None, folder: Path, log: Path | None) -> None:
@@ -176,7 +153,7 @@ def _run_child(verb: Callable[..., Any], config: Any, new: Path | None, folder: 
     child = multiprocessing.Process(target=_child, args=(os.getpid(), verb, config, new, folder, log), name=folder.name)
     child.start()
     child.join()
-    state = read_job(folder).status.get("state")
+    state = Job.read(folder).status.get("state")
     if child.exitcode and state not in ("failed", "interrupted"):
         cause = f"killed by signal {-child.exitcode}" if child.exitcode < 0 else f"ended with status {child.exitcode}"
         record_failure(folder, NanolmError(f"{cause}; the same sweep again goes on from there"), "interrupted")
@@ -186,11 +163,7 @@ def _child(
     parent: int, verb: Callable[..., Any], config: Any, new: Path | None, folder: Path, log: Path | None
 ) -> None:
     """In the child: trains; a failure is recorded in the folder. Jobs side by side speak into a `log` each."""
-    _end_with(parent)
-    pid = _pids(folder.parent) / f"{os.getpid()}"
-    pid.parent.mkdir(exist_ok=True)
-    held = open(pid, "w")  # noqa: SIM115 (locked while this process lives)
-    fcntl.flock(held, fcntl.LOCK_EX)
+    _end_with(parent, folder.parent / STOP)
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -204,73 +177,34 @@ def _child(
         raise SystemExit(1) from None
 
 
-def _pids(sweep: Path) -> Path:
-    """Where the jobs that this machine runs leave their process ids, each file locked while its process lives."""
-    return sweep / f".running-{os.uname().nodename}"
+@cache
+def _end_with(process: int, stop: Path | None = None) -> None:
+    """Asks this process to save and stop once `process`, which it works for, is gone, or the file `stop` is there."""
+
+    def watch() -> None:
+        while not (stop and stop.exists()):
+            time.sleep(0.5)
+            try:
+                os.kill(process, 0)
+            except ProcessLookupError:
+                break
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _stop_jobs(sweep: Path) -> None:
-    """Asks every running job to save and stop, and waits for it."""
+    """Asks every job to save and stop, and waits for those of this machine."""
+    (sweep / STOP).touch()
     end = time.monotonic() + STOP_SECONDS
-    for file in _pids(sweep).glob("*"):
+    for file in sweep.glob("*/.lock"):
         with open(file) as held:
-            asked = False
             while time.monotonic() < end:
                 try:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if not asked:
-                        os.kill(int(file.name), signal.SIGTERM)
-                        asked = True
                     time.sleep(0.1)
-        file.unlink()
-
-
-@cache
-def _end_with(process: int) -> None:
-    """Asks this process to save and stop once `process`, which it works for, is gone, however that went."""
-
-    def watch() -> None:
-        while True:
-            time.sleep(0.5)
-            try:
-                os.kill(process, 0)
-            except ProcessLookupError:
-                return os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def report(folder: Path) -> int:
-    """Prints the table of the sweep's jobs; returns how many are neither done nor skipped."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    started = json.loads((folder / "sweep.json").read_text())["started"]
-    table = Table(
-        "job", "state", "val bits/byte", "time", "", title=f"sweep {escape(str(folder))}", title_justify="left"
-    )
-    counts: dict[str, int] = {}
-    jobs = [read_job(file.parent) for file in folder.glob("*/status.json")]
-    for job in sorted(jobs, key=lambda job: (job.value, job.folder.name)):
-        state = str(job.status.get("state", "unknown"))
-        if state == "finished":
-            state = "done" if (job.folder / "status.json").stat().st_mtime >= started else "skipped"
-        counts[state] = counts.get(state, 0) + 1
-        value = f"{job.value:.4f}" if math.isfinite(job.value) else ""
-        seconds = f"{job.status.get('seconds') or 0:.0f} s"
-        table.add_row(escape(job.folder.name), state, value, seconds, escape(str(job.status.get("error") or "")))
-    console = Console(highlight=False)
-    console.print(table)
-    failed = sum(count for state, count in counts.items() if state not in ("done", "skipped"))
-    console.print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
-    if "skipped" in counts:
-        console.print("skipped: finished before, with the same config and documents")
-    if failed:
-        console.print("the same command again runs those, and only those, that are not done")
-    return failed
 
 
 def guarded(sweep: Callable[[], Any]) -> None:
@@ -279,9 +213,11 @@ def guarded(sweep: Callable[[], Any]) -> None:
     def stop(number: int, _: Any) -> None:
         signal.signal(number, signal.SIG_DFL)  # asked twice, ends at once
         if current:
-            _stop_jobs(current)
+            _stop_jobs(current[0])
         raise SystemExit(128 + number)
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise NanolmError("-m: torchrun's processes work on one run; leave out -m, or torchrun")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     status = 0
@@ -290,5 +226,5 @@ def guarded(sweep: Callable[[], Any]) -> None:
     except SystemExit as end:
         status = int(end.code or 0)
     finally:
-        failed = report(current) if current else 0
+        failed = report(current[0]) if current else 0
     raise SystemExit(status or (1 if failed else 0))

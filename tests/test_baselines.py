@@ -14,8 +14,10 @@ import pytest
 from nanolm.baselines import FALLBACK, KneserNey, baselines, compression, ngrams
 from nanolm.bits import spelling_bits
 from nanolm.corpus import Encoded, encode_corpus, load_corpus
+from nanolm.data.base import DataConfig
 from nanolm.data.files import Files
 from nanolm.data.movie_plots import MoviePlots
+from nanolm.data.tinyplots import TinyPlots
 from nanolm.tokenizer.base import BOS, EOS
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
@@ -143,10 +145,18 @@ def test_baselines_of_a_corpus_are_cached_by_tokenizer(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("compression-*.json"))) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data")
-def test_on_real_plots_deleting_words_wins_nothing(tmp_path: Path) -> None:
-    corpus = load_corpus(MoviePlots(path=str(REAL), maxlen=128, limit=3000), tmp_path)
+NEEDS = [pytest.mark.slow, pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(TinyPlots(plots=800), id="tinyplots"),
+        pytest.param(MoviePlots(path=str(REAL), maxlen=128, limit=3000), id="films", marks=NEEDS),
+    ],
+)
+def test_deleting_words_wins_nothing(data: DataConfig, tmp_path: Path) -> None:
+    corpus = load_corpus(data, tmp_path)
     charged, free = [], []
     for minfreq in (2, 5, 20, 100):
         tokenizer = WordConfig(minfreq=minfreq).fit(corpus.texts("train"), "clean")

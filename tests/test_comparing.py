@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from comparing_runs import config, make_run
+from tiny_run import tiny_config
 
 from nanolm.baselines import gzip_bytes
 from nanolm.comparing.cells import cells, plain
@@ -22,13 +24,14 @@ from nanolm.comparing.records import Record, collect, find, flat, from_wandb, re
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.statistics import paired_bootstrap, pooled_sd, power_law, seed_margin, verdict
 from nanolm.comparing.table import Table, tables
-from nanolm.config import ConfigError, NanolmError
+from nanolm.config import ConfigError, NanolmError, build
 from nanolm.config import plain as plain_config
 from nanolm.corpus import fit_tokenizer, load_corpus
 from nanolm.data.files import Files
 from nanolm.files import write_json
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
+from nanolm.training.train import train
 
 WORDS = ["dog", "cat", "army", "general", "dragon", "sea", "storm"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -279,6 +282,23 @@ def test_baselines_stand_in_the_same_table(on_text: Path) -> None:
     corpus = load_corpus(Files(path=str(on_text / "mine.txt"), val=0.1, test=0.1), on_text / "cache")
     packed = 8 * gzip_bytes(corpus.texts("test")) / corpus.nbytes("test").sum()
     assert rows.loc["gzip", "test_bpb"] == pytest.approx(packed)
+
+
+@pytest.mark.slow
+def test_char_word_and_bpe_runs_over_the_same_documents_stand_in_one_table(tmp_path: Path) -> None:
+    kinds: dict[str, dict[str, Any]] = {"char": {}, "word": {"minfreq": 20}, "bpe": {"vocab_size": 300}}
+    for kind, how in kinds.items():
+        tokenizer = build("tokenizer", {"name": kind} | how)
+        train(replace(tiny_config(tmp_path, epochs=1), tokenizer=tokenizer), folder=tmp_path / "out" / kind)
+    records = collect(CompareConfig(outputs=str(tmp_path / "out")))
+    (table,), unranked = tables(records, "test_bpb", [])
+    assert set(table.frame["tokenizer"]) == kinds.keys()
+    assert not unranked
+    texts = load_corpus(tiny_config(tmp_path).data, tmp_path / "out" / "cache").texts("test")
+    for record in records:
+        assert record.bits["bytes"].tolist() == [len(text.encode()) + 1 for text in texts]
+        assert record.status["test_bpb"] == pytest.approx(record.bits["bits"].sum() / record.bits["bytes"].sum())
+        assert (record.status["test_unk_rate"] > 0) == (record.config["tokenizer"] == "word")
 
 
 @pytest.mark.parametrize(("change", "says"), [("gone", "no such file"), ("other", "has changed since")])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanolm.complaint import one_line
-from nanolm.schema import CONF, lift
+from nanolm.schema import CONF, lift, quoted
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = sorted(file.stem for file in Path(CONF).glob("*.yaml") if file.stem != "door")
@@ -72,6 +72,16 @@ def test_prompts_arrive_verbatim(prompt: str) -> None:
     argv, lifted = lift(["run=latest", f"prompt={prompt}", "seed=1"], ["prompt"])
     assert argv == ["run=latest", "seed=1"]
     assert lifted == {"prompt": prompt}
+
+
+def test_the_folder_of_a_sweep_s_job_can_be_given_as_it_is_named(tmp_path: Path) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    job = tmp_path / "it's dims=64,heads=2-1f3a9c07"
+    job.mkdir()
+    (parsed,) = OverridesParser.create().parse_overrides([quoted(f"run={job}")])
+    assert parsed.value() == str(job)
+    assert quoted("model.dims=64,128") == "model.dims=64,128"
 
 
 def test_root_tokenize_gives_way_to_the_standard_library() -> None:

@@ -11,7 +11,7 @@ LEVELS = [
     {"generator"},
     {"baselines"},
     {"bits"},
-    {"run", "tracking"},
+    {"run", "tracking", "jobs"},
     {"corpus", "batches"},
     {"preparing"},
     {"decode", "optim", "model"},

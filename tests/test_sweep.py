@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nanolm.sweep import job_name
+from nanolm import sweep
+from nanolm.jobs import job_name
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=1 batch_size=4 samples=1 tracking=disabled log_every=1"
@@ -119,6 +120,24 @@ def test_names_hold_the_swept_values_and_the_config() -> None:
     assert len(hostile) < 100
 
 
+def test_the_same_command_goes_on_with_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def name(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        return sweep.sweep_name()
+
+    first = name("-m", "model.dims=1,2", "+seed=range(1,4)", "epochs=1")
+    assert first.startswith("dims,seed-")
+    assert first == name("epochs=1", "model.dims=1,2", "+seed=range(1,4)", "-m", "hydra/launcher=joblib")
+    assert first != name("-m", "model.dims=1,2", "+seed=range(1,4)", "epochs=2")
+
+
+def test_the_cores_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    given: list[dict[str, int | None]] = [{"n_jobs": 1}, {"n_jobs": 3}, {"n_jobs": -1}, {"n_jobs": -7}, {"n_jobs": 99}]
+    given += [{}, {"cpus_per_task": None}, {"cpus_per_task": 4}]
+    assert [sweep._threads(launcher) for launcher in given] == [None, 2, 1, 4, 1, None, None, 4]
+
+
 @pytest.mark.slow
 def test_a_failing_job_stops_no_other_and_a_second_launch_runs_only_what_is_not_done(text: Path) -> None:
     first = launch(text, "epochs=1", "model.heads=2,3")
@@ -139,7 +158,7 @@ def test_a_failing_job_stops_no_other_and_a_second_launch_runs_only_what_is_not_
 def test_a_killed_job_is_noted_and_goes_on_with_the_next_launch(
     text: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    sweep = started("epochs=40", "seed=1,2", "checkpoint_seconds=0")
+    sweep = started("epochs=15", "seed=1,2", "checkpoint_seconds=0")
     folder = text.parent / "outputs/sweeps/s"
     wait_for(lambda: list(folder.glob("seed=1-*/last.safetensors")))
     job = next(folder.glob("seed=1-*"))
@@ -152,7 +171,7 @@ def test_a_killed_job_is_noted_and_goes_on_with_the_next_launch(
     os.killpg(sweep.pid, signal.SIGINT)
     assert sweep.wait(120) == 130
     assert statuses(text)["seed=2"]["state"] == "interrupted"
-    done = launch(text, "epochs=40", "seed=1,2", "checkpoint_seconds=0")
+    done = launch(text, "epochs=15", "seed=1,2", "checkpoint_seconds=0")
     assert done.returncode == 0, done.stderr
     assert "2 done" in done.stdout
     rows = (job / "metrics.csv").read_text().splitlines()[1:]
@@ -161,13 +180,44 @@ def test_a_killed_job_is_noted_and_goes_on_with_the_next_launch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("launcher", "stop"), [("joblib", signal.SIGTERM), ("joblib", signal.SIGKILL), ("submitit_local", signal.SIGTERM)]
+)
 def test_no_process_outlives_a_stopped_parallel_sweep(
-    stop: signal.Signals, text: Path, started: Callable[..., subprocess.Popen[bytes]]
+    launcher: str, stop: signal.Signals, text: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    sweep = started("epochs=100000", "seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    seeds, workers = ("1,2,3", ["hydra.launcher.n_jobs=2"]) if launcher == "joblib" else ("1,2", [])
+    sweep = started("epochs=100000", f"seed={seeds}", "compile=off", f"hydra/launcher={launcher}", *workers)
     wait_for(lambda: len([1 for status in statuses(text).values() if status.get("state") == "running"]) == 2)
     os.kill(sweep.pid, stop)
     sweep.wait(120)
     wait_for(lambda: not processes(sweep.pid), 60)
     assert {status["state"] for status in statuses(text).values()} == {"interrupted"}
+    assert not any(holder(folder) for folder in (text.parent / "outputs/sweeps/s").iterdir())
+
+
+@pytest.mark.slow
+def test_jobs_of_submitit_are_recorded_as_any_other(text: Path) -> None:
+    pytest.importorskip("submitit")
+    done = launch(
+        text, "epochs=1", "model.heads=2,3", "hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"
+    )
+    assert done.returncode == 1, done.stderr
+    assert "1 done, 1 failed" in done.stdout
+    assert statuses(text)["heads=3"]["error"] == "model.dims=16: must be a multiple of model.heads=3"
+
+
+@pytest.mark.slow
+def test_a_search_outlives_its_failed_trials_and_goes_on(text: Path) -> None:
+    pytest.importorskip("optuna")
+    space = ["epochs=choice(1,0)", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3"]
+    first = launch(text, *space)
+    assert first.returncode == 1, first.stderr
+    assert "1 done, 1 failed" in first.stdout  # of three trials two are the same
+    best = (text.parent / "outputs/sweeps/s/optimization_results.yaml").read_text()
+    assert f"best_value: {statuses(text)['epochs=1']['val_bpb']}" in best
+    assert "1 failed, 1 skipped" in launch(text, *space).stdout
+    assert (text.parent / "outputs/sweeps/s/optimization_results.yaml").read_text() == best
+    nothing = launch(text, "hydra/sweeper=optuna")
+    assert nothing.stderr.startswith("train.py: hydra/sweeper=optuna: nothing to search")
+    assert nothing.stderr.count("\n") == nothing.returncode == 1

@@ -1,18 +1,25 @@
 """Tracking: offline without account or network, and never in the way."""
 
+import json
+import math
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 from tiny_run import tiny_config
 
 from nanolm import tracking
+from nanolm.comparing.records import ABOUT
 from nanolm.config import ConfigError
 from nanolm.run import Run
 from nanolm.tracking import Tracker, TrackingConfig, has_account
 from nanolm.training import report
+from nanolm.training.metrics import COLUMNS, read_metrics
 from nanolm.training.train import train
 
 
@@ -36,10 +43,39 @@ def test_a_run_is_tracked_offline(tmp_path: Path) -> None:
     arguments = [str(tmp_path), str(Path(__file__).parent)]
     subprocess.run([sys.executable, "-c", script, *arguments], check=True, cwd=Path(__file__).parents[1], timeout=100)
     (folder,) = (tmp_path / "out" / "wandb").glob("offline-run-*")
-    run = Run.open(tmp_path / "out" / "run")
-    data = (folder / f"run-{run.manifest['id']}.wandb").read_bytes()
-    for word in (b"val_bpb", b"a group", b"tag", b"nblocks", b"samples", b"bits_per_byte", b"test_bpb"):
-        assert word in data
+    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
+    lines = subprocess.run(reader, check=True, capture_output=True, text=True, timeout=100).stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    run, about = Run.open(tmp_path / "out" / "run"), next(r["run"] for r in records if r["type"] == "run")
+    assert (about["run_id"], about["display_name"], about["run_group"]) == (run.manifest["id"], "run", "a group")
+    assert (about["job_type"], about["tags"]) == ("train", ["tag"])
+    known = about["config"]["update"]  # compare.py source=wandb reads what is not in the config from here
+    assert known["model"]["nblocks"] == 2
+    assert {key: known[key] for key in ABOUT} == {key: run.status()[key] for key in ABOUT}
+    items = [record["history"]["item"] for record in records if record["type"] == "history"]
+    logged = [[item.get(column, math.nan) for column in COLUMNS] for item in items if "train_loss" in item]
+    np.testing.assert_array_equal(logged, np.transpose(list(read_metrics(run.folder / "metrics.csv").values())))
+    assert {"samples._type", "bits_per_byte.path"} <= items[-1].keys()
+    summary = {key: value for r in records if r["type"] == "summary" for key, value in r["summary"]["update"].items()}
+    assert summary["test_bpb"] == run.status()["test_bpb"]
+
+
+@pytest.mark.slow
+def test_the_documented_wandb_sweep_drives_train(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    sweep = yaml.safe_load((root / "docs" / "wandb-sweep.yaml").read_text())
+    chosen = {
+        key: space["values"][0] if "values" in space else space["max"] for key, space in sweep["parameters"].items()
+    }
+    words = {"${env}": ["/usr/bin/env"], "${args_no_hyphens}": [f"{key}={value}" for key, value in chosen.items()]}
+    command = [word for part in sweep["command"] for word in words.get(part, [part])]  # as W&B's agent does
+    assert command[2:] == ["train.py", "optim.lr=0.01", "model.dims=128", "tracking=online"]
+    tiny = ["tracking=disabled", "model.nblocks=1", "model.heads=1", "data.plots=60", "tokens=1", "samples=0"]
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run([*command, *tiny, f"outputs={tmp_path}"], check=True, cwd=root, env=os.environ | path, timeout=100)
+    (run,) = map(Run.open, tmp_path.glob("2*"))
+    assert (run.config["optim"]["lr"], run.config["model"]["dims"]) == (0.01, 128)
+    assert sweep["metric"]["name"] in run.status()
 
 
 @pytest.mark.slow

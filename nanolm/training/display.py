@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from nanolm.training.parallel import processes
 from nanolm.training.setup import Job
 
 SILENCE = 20.0  # seconds between plain lines outside a terminal
@@ -19,6 +20,7 @@ def show_job(console: Console, job: Job, steps: int, compiled: bool) -> None:
     """Prints what is going to be trained on what."""
     parts = {part: count for part, count in job.model.summary().items() if count}
     device = str(job.device) if job.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
+    device = f"{processes()} processes, each: {device}" if processes() > 1 else device
     lines = {
         "documents": job.corpus.summary(),
         "tokenizer": f"{job.tokenizer.config.name}, vocabulary {len(job.tokenizer):,}",

@@ -17,8 +17,9 @@ import torch
 
 from nanolm.batches import Batch
 from nanolm.training.checkpoint import Progress
+from nanolm.training.parallel import backward
 from nanolm.training.setup import Job
-from nanolm.training.step import Meter, gradient, take_step
+from nanolm.training.step import Meter, take_step
 
 TIMED = 20  # steps
 SKIPPED = 4  # steps before them that warm up the machine
@@ -95,7 +96,7 @@ def compile_model(job: Job) -> bool:
     job.model.compile(dynamic=True)
     try:
         with keep_random(job):
-            gradient(job, next(groups(job, 0)))
+            backward(job, next(groups(job, 0)), alone=True)
     except RuntimeError as error:  # what torch raises where it finds no working compiler
         job.model._compiled_call_impl = None
         print(f"compile: {' '.join(str(error).split())[:200]}; the model runs as it is, slower", file=sys.stderr)

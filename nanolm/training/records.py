@@ -12,6 +12,7 @@ import torch
 from nanolm.config import plain
 from nanolm.run import Run
 from nanolm.training.checkpoint import Progress
+from nanolm.training.parallel import processes
 from nanolm.training.setup import Job
 
 
@@ -25,6 +26,7 @@ def environment(job: Job) -> dict[str, Any]:
         "device": str(job.device) if job.device.type == "cpu" else torch.cuda.get_device_name(job.device),
         "precision": job.precision,
         "threads": torch.get_num_threads(),
+        "processes": processes(),
     }
 
 
@@ -45,7 +47,8 @@ def first_status(job: Job, run: Run, progress: Progress) -> dict[str, Any]:
 
 def about(job: Job, run: Run) -> dict[str, Any]:
     """The run's id, name and config for wandb.init; the same id after a resume."""
-    config = plain(job.config) | {"corpus": job.corpus.fingerprint, "parameters": sum(job.model.summary().values())}
+    status = first_status(job, run, Progress())
+    config = plain(job.config) | {key: status[key] for key in ("corpus", "vocabulary", "parameters")}
     name = job.config.run_name or run.folder.name
     return {
         "id": run.manifest["id"],

@@ -4,7 +4,6 @@ In: a TrainConfig, and the run to start from where there is one. Out: a Job. Wri
 """
 
 import math
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,10 +43,6 @@ class Job:
     def steps_per_epoch(self) -> int:
         """Optimizer steps; the last one of an epoch may hold fewer than `accumulate` batches."""
         return -(-len(self.batches) // self.config.accumulate)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """bf16 products where the precision says so; parameters stay fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:

@@ -14,6 +14,7 @@ from nanolm.batches import Batch
 from nanolm.config import NanolmError
 from nanolm.optim.base import lr_factor
 from nanolm.training.checkpoint import Progress
+from nanolm.training.parallel import backward
 from nanolm.training.setup import Job
 
 
@@ -55,14 +56,7 @@ def learning_rate(job: Job, step: int, total: int) -> float:
 
 def gradient(job: Job, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """(summed nats, norm before clipping); leaves the gradient of the mean nats per target of `group`, clipped."""
-    tokens, nats = sum(batch.tokens for batch in group), torch.zeros((), device=job.device)
-    for batch in group:
-        ids = torch.from_numpy(batch.ids).to(job.device, non_blocking=True)
-        targets = torch.from_numpy(batch.targets).to(job.device, non_blocking=True)
-        with job.autocast():
-            loss = job.model.loss(ids, targets)
-        (loss / tokens).backward()
-        nats += loss.detach()
+    nats = backward(job, group)
     clip = job.config.optim.clip
     return nats, torch.nn.utils.clip_grad_norm_(job.model.parameters(), math.inf if clip is None else clip)
 

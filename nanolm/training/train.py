@@ -4,6 +4,7 @@ In: a TrainConfig and what the user typed. Out: the best val bits per byte, and 
 made. A failure or a stop leaves its word in status.json, and the last checkpoint.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from nanolm.training.config import TrainConfig
 from nanolm.training.display import Display, show_job
 from nanolm.training.loop import Session, fit
 from nanolm.training.metrics import Metrics
+from nanolm.training.parallel import lend, together
 from nanolm.training.plan import make_plan
 from nanolm.training.records import about, environment, first_status
 from nanolm.training.report import LATE_FILES, finish
@@ -39,14 +41,18 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
     new run; None: a new one under `config.outputs`. Raises NanolmError for a mistake, SystemExit with 128 + the number
     of a signal once everything is saved.
     """
-    if config.resume is None:
-        run, job = begin(config, overrides, folder)
+    with together(config.device) as first:
+        if not first:
+            lend()
+            return math.nan
+        if config.resume is None:
+            run, job = begin(config, overrides, folder)
+            with run.hold():
+                return work(job, run, Progress())
+        run, config = resumed(config, overrides)
         with run.hold():
-            return work(job, run, Progress())
-    run, config = resumed(config, overrides)
-    with run.hold():
-        job, progress = restore(config, run)
-        return work(job, run, progress)
+            job, progress = restore(config, run)
+            return work(job, run, progress)
 
 
 def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Job]:
