@@ -53,6 +53,7 @@ class GenerateConfig:
     outputs: str = "outputs"
     device: str = "auto"
     precision: str = "auto"
+    quantize: Optional[str] = None  # bf16 | int8: of the weights
 
 
 @dataclass
@@ -65,6 +66,7 @@ class EvaluateConfig:
     outputs: str = "outputs"
     device: str = "auto"
     precision: str = "auto"
+    quantize: Optional[str] = None  # bf16 | int8: of the weights
 
 
 @dataclass
@@ -86,7 +88,7 @@ class ExportConfig:
     """What export.py takes."""
 
     run: str = "latest"
-    format: str = "hf"  # hf: for transformers | space: a web page for Hugging Face Spaces
+    format: str = "hf"  # hf: for transformers | space: a web page for Hugging Face Spaces | int8: a small run folder
     folder: Optional[str] = None  # None: outputs/exports/<run>-<format>
     push: Optional[str] = None  # user/name: uploads the folder to Hugging Face
     outputs: str = "outputs"

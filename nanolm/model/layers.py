@@ -16,6 +16,14 @@ from nanolm.model.config import ModelConfig
 EPS = 1e-6
 
 
+class Embedding(nn.Embedding):
+    """A vector per token; `product` (..., dims) -> (..., V) makes it the output layer too."""
+
+    def product(self, x: Tensor) -> Tensor:
+        """x weight'."""
+        return F.linear(x, self.weight)
+
+
 class Stacked(nn.Linear):
     """Several linear maps of the same input as one product; `parts` are their output widths, in order."""
 

@@ -81,4 +81,4 @@ def natural_context(encoded: Encoded) -> int:
 
 def load_weights(job: Job, run: Run) -> None:
     """Gives the job's model the best weights of `run`, whose model has the same shape."""
-    job.model.load_state_dict(run.model("best").state_dict())
+    job.model.load_state_dict(run.trained().state_dict())
