@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def flatness(model: Transformer) -> None:
     with torch.inference_mode():
         for _ in config.stream_all(model, PROMPT[:1], CONTEXT, [0]):
             times.append(time.perf_counter())
-    steps = [1000 * (after - before) for before, after in zip(times, times[1:], strict=False)]
+    steps = [1000 * (after - before) for before, after in pairwise(times)]
     parts = {f"tokens {at} to {at + 64}": sorted(steps[at : at + 64])[32] for at in (16, 224, 432)}
     print("\nms per token, base fp32, median: " + ", ".join(f"{name}: {ms:.2f}" for name, ms in parts.items()))
 
@@ -123,7 +124,9 @@ def main() -> None:
         run, folder = make_run(Path(place, "base"), SHAPES["base"]), Path(place, "hf")
         write_hf(run, folder)
         base, hf = models(run), AutoModelForCausalLM.from_pretrained(folder).eval()
-        print(f"\nOne prompt, greedy, `base` (dims 512, heads 8, nblocks 6, vocabulary {VOCABULARY:,}), {NEW} new tokens:")
+        print(
+            f"\nOne prompt, greedy, `base` (dims 512, heads 8, nblocks 6, vocabulary {VOCABULARY:,}), {NEW} new tokens:"
+        )
         ways = {"transformers, cache, fp32": theirs(hf), "transformers, no cache": theirs(hf, use_cache=False)}
         ways |= {"nanolm, no cache": without_cache(base["fp32"]), "CTranslate2 int8": converted(folder)}
         compare(ways | {f"nanolm {name}": ours(model) for name, model in base.items()}, "tokens/s")

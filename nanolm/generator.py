@@ -175,6 +175,7 @@ def load(
     model = opened.model(which, place, quantize)
     if not quantize and pick_precision(precision, place) == "bf16":
         model = model.to(torch.bfloat16)
+    model.lay_out()
     return Generator(model, opened.tokenizer(), opened.folder)
 
 

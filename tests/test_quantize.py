@@ -23,9 +23,9 @@ from nanolm.weights import read_weights
 
 def reference(module: Int8Linear, x: Tensor) -> Tensor:
     """The same product in float64: whole numbers times whole numbers, scaled back."""
-    scale = (x.abs().amax(-1, keepdim=True) / STEPS).clamp_min(SMALLEST)
-    whole = (x / scale).round().double() @ module.weight.double().T
-    out = whole * module.scale.double() * scale.double()
+    largest = x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST)
+    whole = (x / largest * STEPS).round().double() @ module.weight.double().T
+    out = whole * module.scale.double() * largest.double() / STEPS
     return out if module.bias is None else out + module.bias.double()
 
 

@@ -38,10 +38,10 @@ class Int8Linear(nn.Module):
     def product(self, x: Tensor) -> Tensor:
         """What `forward` of a linear map gives."""
         x = x.float()
-        scale = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True).div_(STEPS).clamp_min_(SMALLEST)
+        largest = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True).clamp_min_(SMALLEST)
         if self._packed is None:
             self._packed = pack(self.weight, self.scale)
-        out = self._packed(x / scale).mul_(scale)
+        out = self._packed(x / largest).mul_(largest)
         return out if self.bias is None else out.add_(self.bias)
 
 
@@ -53,16 +53,21 @@ class Int8Embedding(Int8Linear):
 
 
 def pack(weight: Tensor, scale: Tensor) -> Any:
-    """A function of x (..., dims), -STEPS to STEPS: round(x) weight' * scale. By fbgemm, where torch has it: with AVX2
-    it is 20 times as fast for one row as `torch._int_mm`, which serves the others."""
+    """A function of x (..., dims), -1 to 1: round(x STEPS) weight' * scale / STEPS.
+
+    By fbgemm, where torch has it: with AVX2 it is 20 times as fast for one row as `torch._int_mm`, the others' way.
+    """
     if FBGEMM:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch will drop these tensors one day: then the branch below is taken
             table = torch._make_per_channel_quantized_tensor(weight, scale.double(), torch.zeros_like(scale).long(), 0)
         packed = torch.ops.quantized.linear_prepack(table, None)
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
-        return lambda x: product(x, 1.0, STEPS + 1, packed)  # rounds x to unsigned bytes, STEPS + 1 standing for 0
-    return lambda x: torch._int_mm(x.round().char().flatten(0, -2), weight.T).view(*x.shape[:-1], -1) * scale
+        return lambda x: product(
+            x, 1 / STEPS, STEPS + 1, packed
+        )  # rounds x to unsigned bytes, STEPS + 1 standing for 0
+    small, columns = scale / STEPS, weight.T
+    return lambda x: torch._int_mm((x * STEPS).round().char().flatten(0, -2), columns).view(*x.shape[:-1], -1) * small
 
 
 def quantize(model: nn.Module) -> None:

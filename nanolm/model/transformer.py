@@ -107,6 +107,12 @@ class Transformer(nn.Module):
         """(..., dims) -> float32 (..., V)."""
         return (self.embedding.product(hidden) if self.output is None else self.output(hidden)).float()
 
+    def lay_out(self) -> None:
+        """Turns the output weight in memory, which halves the time of its product with a few vectors on a CPU."""
+        weight = self.output_weight
+        if weight.is_floating_point():
+            weight.data = weight.data.T.contiguous().T
+
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Summed nats of the targets (B, T) that aren't -100; the logits of a batch never exist at once."""
         bias = None if self.output is None else self.output.bias
