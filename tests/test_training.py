@@ -265,9 +265,7 @@ def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(step, "AT_ONCE", set())  # as on a GPU
-    reads, read = [], Meter.read
-    monkeypatch.setattr(Meter, "read", lambda self, progress: (reads.append(progress.step), read(self, progress)))
-    loss, calls = Transformer.loss, []
+    loss, calls = Transformer.loss, list[int]()
 
     def bad_at_the_fourth(self: Transformer, *batch: torch.Tensor) -> torch.Tensor:
         calls.append(1)
@@ -276,7 +274,7 @@ def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(
     monkeypatch.setattr(Transformer, "loss", bad_at_the_fourth)
     with pytest.raises(NanolmError, match="loss is no longer finite at step 4"):
         train(tiny_config(tmp_path, log_every=6, eval_every=100))
-    assert reads[0] == 6
+    assert len(calls) == 6  # told when the row was due
     tensors, _ = read_weights(find_run("latest", tmp_path / "out") / LAST)
     assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
 
