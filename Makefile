@@ -17,8 +17,9 @@ test-all: $(VENV)/ready-dev lint
 	$(RUN) -m pytest
 
 bench: $(VENV)/ready-dev
-	for name in train generate tokenizer sweep; do $(RUN) -W ignore benchmarks/$$name.py || exit 1; done > .bench.md
-	(echo "# One run of \`make bench\`"; cat .bench.md) > benchmarks/RESULTS.md; rm .bench.md
+	(echo "# One run of make bench"; for name in train generate tokenizer sweep; do \
+	$(RUN) -W ignore benchmarks/$$name.py || exit 1; done) > benchmarks/RESULTS.part
+	mv benchmarks/RESULTS.part benchmarks/RESULTS.md
 
 lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from nanolm.hardware import cpu_has
+from nanolm.hardware import cpu_has, pick_device
 from nanolm.model.quantize import Int8Linear
 
 MOVIES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "movie_extracts.csv.gz"
@@ -28,10 +28,11 @@ def compare(ways: dict[str, Callable[[], float]], unit: str, repeats: int = 5) -
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
-            begun = time.perf_counter()
-            rate = way() / (time.perf_counter() - begun)
+            begun, amount = time.perf_counter(), way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if turn:
-                rates[name].append(rate)
+                rates[name].append(amount / (time.perf_counter() - begun))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     first = next(iter(medians.values()))
     print(f"\n| | {unit} | from - to | ratio |\n|---|---|---|---|")
@@ -51,19 +52,20 @@ def seconds(ways: dict[str, Callable[[], float]]) -> None:
 
 def machine(title: str) -> dict[str, float]:
     """Prints the heading and what the machine has; returns its matrix rates in GFLOP/s (4096 x 512 by 512 x 2048)."""
-    x, weight = torch.randn(4096, 512), torch.randn(2048, 512)
-    int8, low = Int8Linear.of(torch.nn.Linear(512, 2048)), (x.bfloat16(), weight.bfloat16())
+    device = pick_device("auto")
+    x, weight = torch.randn(4096, 512, device=device), torch.randn(2048, 512, device=device)
+    low, int8, rows = (x.bfloat16(), weight.bfloat16()), Int8Linear.of(torch.nn.Linear(512, 2048)), x.cpu()
     work = 2 * x.numel() * len(weight) / 1e9
 
-    def times(product: Callable[[], object]) -> Callable[[], float]:
-        return lambda: work if product() is not None else 0.0
+    def times(product: Callable[[], torch.Tensor]) -> Callable[[], float]:
+        return lambda: work * bool(product().shape)
 
     model = next((line.split(":")[1].strip() for line in cpuinfo() if line.startswith("model name")), "")
     print(f"\n## {title}\n\n{date.today()}, {model or platform.machine()}, {os.cpu_count()} cores,", end=" ")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, ", end="")
     print(", ".join(f"{kind} instructions: {'yes' if cpu_has(kind) else 'no'}" for kind in ("bf16", "int8")))
-    ways = {"fp32 matrix product": times(lambda: x @ weight.T), "int8 linear": times(lambda: int8(x))}
-    if cpu_has("bf16"):
+    ways = {"fp32 matrix product": times(lambda: x @ weight.T), "int8 linear, CPU": times(lambda: int8(rows))}
+    if cpu_has("bf16") or device.type == "cuda":
         ways["bf16 matrix product"] = times(lambda: low[0] @ low[1].T)
     with torch.inference_mode():
         return compare(ways, "GFLOP/s", 7)

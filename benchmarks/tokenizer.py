@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from timer import MOVIES, compare, machine
@@ -16,6 +17,7 @@ from nanolm.config import build
 from nanolm.text import normalise
 
 MINFREQ = 2
+ENCODERS = ("encode_batch", "encode_batch_fast")
 GROWTH = """
 import resource, sys
 sys.path.insert(0, "benchmarks")
@@ -59,19 +61,21 @@ def main() -> None:
         assert len(ours) == theirs.get_vocab_size()
 
         def amount(work: Callable[[], object]) -> Callable[[], float]:
-            return lambda: size if work() is not None else size
+            return lambda: size * bool(work())
 
         print(f"\n`{name}`, vocabulary {len(ours):,}:")
-        fits = {"tokenizers, fit": amount(lambda m=name: fit_theirs(m, found))}
-        compare(fits | {"nanolm, fit": amount(lambda c=config: c.fit(found, "clean"))}, "MB/s", 3)
-        encodings = {
-            "tokenizers, encode": amount(lambda t=theirs: [e.ids for e in t.encode_batch(found)]),
-            "tokenizers, encode_batch_fast": amount(lambda t=theirs: [e.ids for e in t.encode_batch_fast(found)]),
-        }
-        compare(encodings | {"nanolm, encode": amount(lambda t=ours: t.encode_batch(found))}, "MB/s", 3)
+        fits = {"tokenizers, fit": amount(partial(fit_theirs, name, found))}
+        compare(fits | {"nanolm, fit": amount(partial(config.fit, found, "clean"))}, "MB/s", 3)
+        encodings = {f"tokenizers, {how}": amount(partial(encode, theirs, how, found)) for how in ENCODERS}
+        compare(encodings | {"nanolm, encode_batch": amount(partial(ours.encode_batch, found))}, "MB/s", 3)
     print("\nPeak memory that fitting and encoding (a document at a time) add to a process that holds the text:\n")
     for name in ("word", "char"):
         subprocess.run([sys.executable, "-c", GROWTH, name], cwd=Path(__file__).parent.parent, check=True)
+
+
+def encode(made: Tokenizer, how: str, found: list[str]) -> list[list[int]]:
+    """The library's ids, as lists."""
+    return [encoding.ids for encoding in getattr(made, how)(found)]
 
 
 def fit_theirs(name: str, found: list[str]) -> Tokenizer:

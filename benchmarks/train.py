@@ -138,10 +138,7 @@ def main() -> None:
         print(f"\n{job.corpus.summary()}\n\nReal tokens of a batch: {real(job, True):.1%}, in random order", end=" ")
         print(f"{real(job, False):.1%}.\n\nA step with AdamW ({size}), real tokens/s:")
         muon = prepare(config(Path(place), precision="fp32", optim=build("optim", {"name": "muon"})))
-        ways = {
-            "transformers, random batches, fp32": plain(job, False),
-            "transformers, bucketed, fp32": plain(job, True),
-        }
+        ways = {"transformers, random, fp32": plain(job, False), "transformers, bucketed, fp32": plain(job, True)}
         if cpu_has("bf16") or job.device.type == "cuda":
             ways |= {"transformers, random, bf16 autocast": plain(job, False, True)}
             ways |= {"transformers, bucketed, bf16 autocast": plain(job, True, True)}
@@ -155,9 +152,7 @@ def main() -> None:
         print(f"\nMuon's share of its step: {muons:.0%}. Compiled: {achieved:,.0f} GFLOP/s of the model's arithmetic,")
         print(f"{achieved / limit:.0%} of the machine's {best.precision} matrix rate.\n\nStarting, seconds:")
         words = ["model=small", "tracking=disabled", f"outputs={place}", "samples=0", "data.plots=5000"]
-        subprocess.run(
-            [sys.executable, "train.py", *words, "tokens=1"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
-        )
+        command(*words, "tokens=1")()  # fills the cache
         first = command(*words, "log_every=1", "eval_every=100000", until=Path(place))
         seconds({"train.py --cfg job": command("--cfg", "job"), "to the first optimizer step": first})
 
