@@ -108,9 +108,9 @@ class Transformer(nn.Module):
         return (self.embedding.product(hidden) if self.output is None else self.output(hidden)).float()
 
     def lay_out(self) -> None:
-        """Turns the output weight in memory, which halves the time of its product with a few vectors on a CPU."""
+        """For generation: turns the output weight in memory; on a CPU its product with one vector takes half the time."""
         weight = self.output_weight
-        if weight.is_floating_point():
+        if weight.device.type == "cpu" and weight.dtype == torch.float32:
             weight.data = weight.data.T.contiguous().T
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
