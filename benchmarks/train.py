@@ -82,9 +82,8 @@ def plain(job: Job, bucketed: bool, bf16: bool = False) -> Callable[[], float]:
     shape = job.config.model
     sizes = {"hidden_size": shape.dims, "intermediate_size": shape.hidden_dims, "num_hidden_layers": shape.nblocks}
     sizes |= {"num_attention_heads": shape.heads, "max_position_embeddings": job.context}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(job.tokenizer), tie_word_embeddings=True, **sizes)).to(
-        job.device
-    )
+    sizes |= {"vocab_size": len(job.tokenizer), "tie_word_embeddings": True}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(job.device)
     optimizer, batches = torch.optim.AdamW(model.parameters(), 1e-3), upcoming(job, bucketed)
 
     def way() -> float:

@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         return (self.embedding.product(hidden) if self.output is None else self.output(hidden)).float()
 
     def lay_out(self) -> None:
-        """For generation: turns the output weight in memory; on a CPU its product with one vector takes half the time."""
+        """Turns the output weight in memory: on a CPU its product with one vector then takes half the time."""
         weight = self.output_weight
         if weight.device.type == "cpu" and weight.dtype == torch.float32:
             weight.data = weight.data.T.contiguous().T
