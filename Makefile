@@ -1,9 +1,10 @@
-# make demo: sets up and runs the main job.  make test: sets up and runs the tests.  VENV=... puts the environment elsewhere.
+# make demo: sets up and runs the main job.  make test: sets up and runs the tests.  make bench: benchmarks/RESULTS.md.
+# VENV=... puts the environment elsewhere.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all bench lint clean
 
 demo: $(VENV)/ready
 	$(RUN) train.py experiment=demo
@@ -14,6 +15,11 @@ test: $(VENV)/ready-dev lint
 
 test-all: $(VENV)/ready-dev lint
 	$(RUN) -m pytest
+
+bench: $(VENV)/ready-dev
+	(echo "# One run of make bench"; for name in train generate tokenizer sweep; do \
+	$(RUN) -W ignore benchmarks/$$name.py || exit 1; done) > benchmarks/RESULTS.part
+	mv benchmarks/RESULTS.part benchmarks/RESULTS.md
 
 lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .

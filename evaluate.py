@@ -8,7 +8,8 @@ def main(config: EvaluateConfig) -> None:
 
     from nanolm.evaluating import evaluate
 
-    evaluate(config.run, config.data, config.split, Path(config.outputs), config.device, config.precision)
+    machine = {"device": config.device, "precision": config.precision, "quantize": config.quantize}
+    evaluate(config.run, config.data, config.split, Path(config.outputs), **machine)
 
 
 if __name__ == "__main__":

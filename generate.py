@@ -8,7 +8,8 @@ def main(config: GenerateConfig) -> None:
 
     from nanolm.generating import write
 
-    write(config.run, config.prompt, config.decode, config.seed, Path(config.outputs), config.device, config.precision)
+    machine = {"device": config.device, "precision": config.precision, "quantize": config.quantize}
+    write(config.run, config.prompt, config.decode, config.seed, Path(config.outputs), **machine)
 
 
 if __name__ == "__main__":

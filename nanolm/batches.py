@@ -48,7 +48,7 @@ class Rows:
     """
 
     def __init__(self, encoded: Ids, context: int, stride: int) -> None:
-        self.ids, offsets = encoded.ids, np.asarray(encoded.offsets)
+        self.ids, self.context, offsets = encoded.ids, context, np.asarray(encoded.offsets)
         sizes = np.diff(offsets) - 1  # targets a document: all ids but <BOS>
         windows = 1 + np.maximum(0, -(-(sizes - context) // stride))
         self.documents = np.repeat(np.arange(len(sizes)), windows)
@@ -59,9 +59,9 @@ class Rows:
         self.skips = np.where(shifts > 0, context - stride, 0)  # the first targets, scored by the row before
 
     def batch(self, index: np.ndarray, multiple: int = 1) -> Batch:
-        """The rows of `index` side by side, padded to the longest rounded up to a `multiple`."""
+        """The rows of `index` side by side, padded to the longest rounded up to a `multiple`, or to the context."""
         lengths, skips = self.lengths[index], self.skips[index]
-        places = np.arange(-(-lengths.max() // multiple) * multiple)  # (T,)
+        places = np.arange(min(self.context, -(-lengths.max() // multiple) * multiple))  # (T,)
         real = places < lengths[:, None]  # (B, T)
         where = self.starts[index, None] + np.where(real, places, 0)
         ids, targets = (self.ids[place].astype(np.int64) for place in (where, where + 1))  # unsigned holds no IGNORE
@@ -74,7 +74,7 @@ class TrainingBatches:
     """Batches of `batch_size` rows (an epoch's last may be smaller). Longer documents are cut into rows of `context`
     inputs that overlap by one id, so that every token but <BOS> is a target once an epoch."""
 
-    def __init__(self, encoded: Ids, context: int, batch_size: int, data_seed: int, multiple: int = 8) -> None:
+    def __init__(self, encoded: Ids, context: int, batch_size: int, data_seed: int, multiple: int = 1) -> None:
         self.rows = Rows(encoded, context, stride=context)
         self.batch_size, self.data_seed, self.multiple = batch_size, data_seed, multiple
         self.tokens = int(self.rows.lengths.sum())

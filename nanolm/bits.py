@@ -19,6 +19,7 @@ import torch
 
 from nanolm.batches import IGNORE, evaluation_batches
 from nanolm.config import RunError
+from nanolm.cores import count
 from nanolm.corpus import Corpus, Encoded
 from nanolm.data.base import DataConfig
 from nanolm.files import fingerprint, locked, read_json, write_json
@@ -48,9 +49,9 @@ class Speller:
         for word in self.words:
             grams.update(_symbols(word))
         table: dict[str, Counter[str]] = defaultdict(Counter)
-        for (context, symbol), count in grams.items():
+        for (context, symbol), times in grams.items():
             for start in range(ORDER):
-                table[context[start:]][symbol] += count
+                table[context[start:]][symbol] += times
         return dict(table)
 
     def bits(self, word: str) -> float:
@@ -91,10 +92,8 @@ def corpus_speller(corpus: Corpus) -> Speller:
     path = corpus.folder.parent / f"speller-{corpus.fingerprint}.json"
 
     def fit() -> None:
-        counts: Counter[str] = Counter()
-        for text in corpus.texts("train"):
-            counts.update(pieces(text, corpus.normalise))
-        Speller(word for word, count in counts.items() if count == 1).save(path)
+        counts = count(lambda text: pieces(text, corpus.normalise), corpus.texts("train"))
+        Speller(word for word, times in counts.items() if times == 1).save(path)
 
     _written_once(path, fit)
     return Speller.load(path)

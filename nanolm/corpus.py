@@ -9,20 +9,20 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nanolm.config import ConfigError, DataError, plain
+from nanolm.cores import BLOCK, spread
 from nanolm.data.base import DataConfig
 from nanolm.files import built_once, fingerprint, read_json
 from nanolm.preparing import SPLITS, prepare
 from nanolm.tokenizer.base import BOS, EOS, Tokenizer, TokenizerConfig, load_tokenizer
 
 FORMAT = 1  # raise it when normalisation or the layout of a cache changes
-_BLOCK = 2**20  # bytes of text encoded at once
 
 
 class Texts(Sequence[str]):
@@ -135,15 +135,20 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, cache: Path) -> dict[str
 def _encode(corpus: Corpus, tokenizer: Tokenizer, dtype: Any, folder: Path) -> None:
     for split in SPLITS:
         texts, ends = corpus.texts(split), np.cumsum(corpus.nbytes(split))
+        places = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, BLOCK)).tolist()
+        bounds = sorted({*places, len(texts)})
+
+        def encoded(rows: tuple[int, int], texts: Texts = texts) -> tuple[list[int], bytes]:
+            block = [[BOS, *ids, EOS] for ids in tokenizer.encode_batch(texts[slice(*rows)])]
+            sizes = list(map(len, block))
+            return sizes, np.fromiter(chain.from_iterable(block), dtype, sum(sizes)).tobytes()
+
         lengths = array("q", [0])
-        first = 0
         with open(folder / f"{split}.ids", "wb") as file:
-            while first < len(texts):
-                last = max(first + 1, int(np.searchsorted(ends, ends[first] + _BLOCK)))
-                block = [[BOS, *ids, EOS] for ids in tokenizer.encode_batch(texts[first:last])]
-                lengths.extend(map(len, block))
-                file.write(np.fromiter(chain.from_iterable(block), dtype, sum(map(len, block))).data)
-                first = last
+            # a tokenizer that has threads of its own uses all cores already, and would hang in a fork
+            for sizes, ids in (map if tokenizer.threaded else spread)(encoded, pairwise(bounds)):
+                lengths.extend(sizes)
+                file.write(ids)
         np.save(folder / f"{split}.npy", np.cumsum(lengths))
 
 

@@ -16,7 +16,7 @@ from nanolm.config import ConfigError, one_of
 from nanolm.corpus import Encoded, encode_corpus, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.files import fingerprint, make_folder, write_atomic
-from nanolm.hardware import pick_device, pick_precision
+from nanolm.hardware import check_quantize, pick_device, pick_precision
 from nanolm.run import Run, find_run
 from nanolm.tokenizer.base import Tokenizer
 
@@ -28,6 +28,7 @@ def evaluate(
     outputs: Path = Path("outputs"),
     device: str = "auto",
     precision: str = "auto",
+    quantize: str | None = None,
 ) -> Score:
     """Scores a split of the run's own corpus, or all of `data`; prints the figures and writes the two files.
 
@@ -35,8 +36,9 @@ def evaluate(
     """
     one_of("split", split, ("train", "val", "test"))
     opened, cache, where = Run.open(find_run(run, outputs)), outputs / "cache", pick_device(device)
-    precision = pick_precision(precision, where)
-    tokenizer, model = opened.tokenizer(), opened.model("best", where)
+    check_quantize(quantize, where)
+    precision = pick_precision("fp32" if quantize else precision, where)
+    tokenizer, model = opened.tokenizer(), opened.model("best", where, quantize)
     source = opened.data() if data is None else whole(data, split, tokenizer.normalise)
     corpus = opened.corpus(cache) if data is None else load_corpus(source, cache, needs=())
     part = split if data is None else "train"  # nothing of other data is put aside

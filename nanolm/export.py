@@ -1,4 +1,4 @@
-"""A run for other people's tools: a folder that transformers opens, or a Hugging Face Space; and the way there.
+"""A run for others: a folder that transformers opens, a Hugging Face Space, a run folder in int8; and the way there.
 
 In: a run. Out: a folder with a model card of the run's real figures, uploaded if asked. transformers is not needed: the
 files are written by hand. Files that the folder holds already are replaced one by one; none is deleted.
@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -22,9 +23,10 @@ from nanolm.baselines import run_baselines
 from nanolm.config import ConfigError, NanolmError, one_of
 from nanolm.files import make_folder, read_json, write_atomic, write_json
 from nanolm.model.layers import Stacked
+from nanolm.model.quantize import quantize
 from nanolm.model.transformer import Transformer
-from nanolm.run import Run, find_run
-from nanolm.weights import write_weights
+from nanolm.run import BEST, Run, find_run
+from nanolm.weights import read_weights, write_weights
 
 # ours -> transformers', the same in Llama and Qwen3; {} is the block; what we keep stacked is several of theirs
 BLOCK = "model.layers.{}"
@@ -54,7 +56,7 @@ def export(
 
     Raises NanolmError where the run can't be exported or the upload fails; the folder is whole in the latter case.
     """
-    writers = {"hf": write_hf, "space": write_space}
+    writers = {"hf": write_hf, "space": write_space, "int8": write_int8}
     one_of("format", kind, list(writers))
     if push is not None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", push, re.ASCII):
         raise ConfigError(f"push={push}: must be user/name, of letters, digits, - _ .")
@@ -77,7 +79,7 @@ def write_hf(run: Run, folder: Path) -> None:
     The tokenizer puts <BOS> before a text; by `split_special_tokens` a typed <EOS> stays text. Generation may fill the
     context and write one token more, which is never fed back.
     """
-    model = run.model()
+    model = run.trained()
     own = {
         "config.json": architecture(model),
         "generation_config.json": {"max_length": model.context + 1},
@@ -126,7 +128,7 @@ def renamed(model: Transformer) -> dict[str, Tensor]:
 
 def write_space(run: Run, folder: Path) -> None:
     """What `space.py` reads, app.py, requirements.txt, and the package itself. No path of this machine goes along."""
-    model, package = run.model(), Path(str(files("nanolm")))
+    model, package = run.trained(), Path(str(files("nanolm")))
     make_folder(folder)
     write_json(folder / "model.json", run.config["model"] | {"context": model.context})
     write_weights(folder / "model.safetensors", model.state_dict(), {})
@@ -136,6 +138,18 @@ def write_space(run: Run, folder: Path) -> None:
         shutil.copy(package.parent / "LICENSE", folder)
     write_atomic(folder / "app.py", START)
     write_atomic(folder / "requirements.txt", resource("requirements.txt"))
+
+
+def write_int8(run: Run, folder: Path) -> None:
+    """The run with its best weights in int8: a quarter of the size. `run=` takes the folder; training does not."""
+    model, (_, best) = run.trained(), read_weights(run.weights())
+    quantize(model)
+    names = {"tokenizer.json", "speller.json", "environment.json"} & set(run.manifest["files"])
+    same: dict[str, Any] = {name: partial(shutil.copy, run.file(name)) for name in names}
+    made = Run.create(folder, run.config, run.manifest["plan"], same)
+    write_weights(folder / BEST, model.state_dict(), best)
+    write_json(folder / "status.json", run.status())
+    print(f"{made.weights().stat().st_size:,} bytes of weights; they were {run.weights().stat().st_size:,}")
 
 
 def card(run: Run, kind: str, where: str, cache: Path) -> str:

@@ -27,12 +27,13 @@ def write(
     outputs: Path = Path("outputs"),
     device: str = "auto",
     precision: str = "auto",
+    quantize: str | None = None,
 ) -> None:
     """Writes what follows `prompt`. Without one it asks for one after the other: at a terminal until ctrl-d (ctrl-c
     stops the text being written), from a pipe line by line. Raises NanolmError.
     """
     between("seed", seed, 0)
-    generator = load(run, outputs, device=device, precision=precision)
+    generator = load(run, outputs, device=device, precision=precision, quantize=quantize)
     say(dim(f"run={generator.run}"))
     if prompt is not None:
         return answer(generator, prompt, decode, seed)

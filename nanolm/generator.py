@@ -19,7 +19,7 @@ import torch
 
 from nanolm.config import ConfigError, between, build, one_of, options, plain
 from nanolm.decode.base import DecodeConfig, Hypothesis
-from nanolm.hardware import pick_device, pick_precision
+from nanolm.hardware import check_quantize, pick_device, pick_precision
 from nanolm.model.transformer import Transformer
 from nanolm.run import Run, find_run
 from nanolm.text import normalise
@@ -160,18 +160,22 @@ def load(
     which: str = "best",
     device: str = "auto",
     precision: str = "auto",
+    quantize: str | None = None,
 ) -> Generator:
     """A Generator over a run: `latest`, `best`, or a run folder.
 
     outputs: where runs are looked for; which: its `best` or `last` weights; device: auto, cpu, cuda ...;
-    precision: auto, fp32, or bf16, to which the weights are cast. Raises NanolmError.
+    precision: auto, fp32, or bf16, to which the weights are cast; quantize: bf16 or int8, instead of that.
+    Raises NanolmError.
     """
     one_of("which", which, ("best", "last"))
     place = pick_device(device)
+    check_quantize(quantize, place)
     opened = Run.open(find_run(str(run), outputs))
-    model = opened.model(which, place)
-    if pick_precision(precision, place) == "bf16":
+    model = opened.model(which, place, quantize)
+    if not quantize and pick_precision(precision, place) == "bf16":
         model = model.to(torch.bfloat16)
+    model.lay_out()
     return Generator(model, opened.tokenizer(), opened.folder)
 
 

@@ -1,7 +1,7 @@
 """What this machine can do: the device and the precision that a config's `auto` stands for.
 
 In: the words of the config. Out: a torch.device, "fp32" or "bf16". bf16 on a CPU without AVX512-BF16 or AMX runs up to
-hundreds of times slower than fp32, so `auto` never picks it there. Torch is imported only when asked for a device.
+hundreds of times slower than fp32, so `auto` never picks it there. Torch is imported only when it is needed.
 """
 
 import platform
@@ -16,21 +16,27 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("auto", "fp32", "bf16")
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm
+FLAGS = {  # of instructions for such products: x86, then Arm
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "int8": {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"},
+}
 
 
-def has_bf16_flag(cpuinfo: str) -> bool:
-    """Whether the text of /proc/cpuinfo names an instruction set for bf16 products."""
+def has_flag(cpuinfo: str, kind: str) -> bool:
+    """Whether the text of /proc/cpuinfo names an instruction set for products of `kind` (bf16, int8)."""
     lines = [line.split() for line in cpuinfo.lower().splitlines() if line.startswith(("flags", "features"))]
-    return any(BF16_FLAGS & set(words) for words in lines)
+    return any(FLAGS[kind] & set(words) for words in lines)
 
 
 @cache
+def cpu_has(kind: str) -> bool:
+    """Whether this CPU multiplies bf16 or int8 natively; False where it can't be told."""
+    return platform.system() == "Linux" and has_flag(Path("/proc/cpuinfo").read_text(errors="replace"), kind)
+
+
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 natively (AVX512-BF16, AMX or Arm's bf16); False where it can't be told."""
-    if platform.system() != "Linux":
-        return False
-    return has_bf16_flag(Path("/proc/cpuinfo").read_text(errors="replace"))
+    """Whether this CPU has AVX512-BF16, AMX or Arm's bf16."""
+    return cpu_has("bf16")
 
 
 def pick_device(name: str) -> "torch.device":
@@ -57,3 +63,13 @@ def pick_precision(name: str, device: "torch.device") -> str:
     if name == "bf16" and not able:
         warnings.warn(f"precision=bf16: this {device.type} lacks the instructions and will be slow", stacklevel=2)
     return name
+
+
+def check_quantize(name: str | None, device: "torch.device") -> None:
+    """None, `bf16` or `int8`, which is for the CPU; warns where it will be slower than fp32. Raises ConfigError."""
+    one_of("quantize", name, (None, "bf16", "int8"))
+    if name == "int8" and device.type != "cpu":
+        raise ConfigError(f"quantize=int8: is for the CPU, not {device.type}; give quantize=bf16, or device=cpu")
+    if name and device.type == "cpu" and not cpu_has(name):
+        line = f"quantize={name}: this CPU lacks the instructions, so it saves memory but is slower than fp32"
+        warnings.warn(line, stacklevel=2)

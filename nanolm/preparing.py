@@ -7,6 +7,7 @@ begins, and the end), `splits.npy` (its place in SPLITS) and `report.json`. Stre
 import re
 from array import array
 from collections import Counter
+from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nanolm.config import DataError
+from nanolm.cores import blocks, spread
 from nanolm.data.base import DataConfig
 from nanolm.files import fingerprint, write_json
 from nanolm.text import normalise
@@ -46,20 +48,29 @@ def _write_texts(config: DataConfig, path: Path) -> tuple[Counter[str], np.ndarr
     """Normalises into `path`; the counts, each text's bytes with its newline (n), and its hash (n, 2) uint64."""
     counts: Counter[str] = Counter()
     lengths, digests = array("q"), bytearray()
-    most = config.maxlen or np.inf
     with open(path, "wb") as file:
-        for document in config.documents(counts):
-            text = normalise(document.rstrip("\r\n"), config.normalise)
-            if not text or text.isspace():
-                counts["blank"] += 1
-            elif text.count(" ") >= most:
-                counts["too_long"] += 1
-            else:
-                data = text.encode()
-                file.write(data + b"\n")
-                lengths.append(len(data) + 1)
-                digests += _digest(data)
+        for texts, hashes, dropped in spread(partial(_normalised, config), blocks(config.documents(counts))):
+            file.writelines(texts)
+            lengths.extend(map(len, texts))
+            digests += hashes
+            counts.update(dropped)
     return counts, np.frombuffer(lengths, np.int64), np.frombuffer(digests, "<u8").reshape(-1, 2)
+
+
+def _normalised(config: DataConfig, documents: list[str]) -> tuple[list[bytes], bytes, Counter[str]]:
+    """The texts that stay, each with its newline, their hashes in a row, and how many were dropped, and why."""
+    texts, hashes, dropped = list[bytes](), bytearray(), Counter[str]()
+    most = config.maxlen or np.inf
+    for document in documents:
+        text = normalise(document.rstrip("\r\n"), config.normalise)
+        if not text or text.isspace():
+            dropped["blank"] += 1
+        elif text.count(" ") >= most:
+            dropped["too_long"] += 1
+        else:
+            texts.append(text.encode() + b"\n")
+            hashes += _digest(texts[-1][:-1])
+    return texts, bytes(hashes), dropped
 
 
 def _select(config: DataConfig, keys: np.ndarray, counts: Counter[str]) -> np.ndarray:

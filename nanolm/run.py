@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
-from nanolm.config import NanolmError, RunError, build, fill
+from nanolm.config import ConfigError, NanolmError, RunError, build, fill
 from nanolm.corpus import Corpus, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.files import read_json, sha256, write_json
 from nanolm.model.config import ModelConfig
+from nanolm.model.quantize import quantize as round_weights
 from nanolm.model.transformer import Transformer
 from nanolm.tokenizer.base import Tokenizer, load_tokenizer
 from nanolm.weights import read_weights
@@ -140,24 +141,44 @@ class Run:
             raise RunError(f"{path}: missing; the run has no weights yet: python train.py resume={self.folder}")
         return path
 
-    def model(self, which: str = "best", device: Any = "cpu") -> Transformer:
-        """The model with the best or last weights, in eval mode. Shapes are compared before anything is allocated."""
+    def model(self, which: str = "best", device: Any = "cpu", quantize: str | None = None) -> Transformer:
+        """The model with the best or last weights, in eval mode. Shapes are compared before anything is allocated.
+
+        quantize: bf16, int8, or None: as they lie in the file, which may be int8 (export.py writes such runs).
+        """
         path = self.weights(which)
         tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
+        rounded = any(tensor.dtype == torch.int8 for tensor in tensors.values())
+        if rounded and quantize == "bf16":
+            raise ConfigError(f"quantize=bf16: the weights of {self.folder} are int8 already; leave it out")
         config = fill(ModelConfig, self.config.get("model", {}), "model")
         vocabulary, context = len(self.tokenizer()), config.context or LONGEST + 1
         wanted: dict[str, Any] = {}
         if context <= LONGEST and config.nblocks <= len(tensors):
             try:
                 with torch.device("meta"):
-                    wanted = Transformer(config, vocabulary, context).state_dict()
+                    sketch = Transformer(config, vocabulary, context)
+                    if rounded:
+                        round_weights(sketch)
+                    wanted = sketch.state_dict()
             except RuntimeError:  # sizes beyond 64 bits
                 wanted = {}
         if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
             raise RunError(f"{path}: its weights are not those of the model in config.json; {MEND}")
         model = Transformer(config, vocabulary, context)
+        if rounded:
+            round_weights(model)
         model.load_state_dict(tensors)
-        return model.to(device).eval()
+        if quantize == "int8" and not rounded:
+            round_weights(model)
+        return model.to(device, torch.bfloat16 if quantize == "bf16" else None).eval()
+
+    def trained(self, which: str = "best") -> Transformer:
+        """The model as it was trained; RunError where the folder holds rounded weights only."""
+        model = self.model(which)
+        if model.embedding.weight.dtype == torch.int8:
+            raise RunError(f"{self.folder}: its weights are int8, for writing only; take the run that they came from")
+        return model
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -191,7 +212,9 @@ def run_folders(outputs: Path) -> Iterator[Path]:
         if "manifest.json" in files:
             folders.clear()
             yield Path(place)
-        folders[:] = [name for name in folders if name not in ("wandb", "cache") and not name.startswith(".")]
+        folders[:] = [
+            name for name in folders if name not in ("wandb", "cache", "exports") and not name.startswith(".")
+        ]
 
 
 def find_run(spec: str, outputs: str | Path = "outputs") -> Path:

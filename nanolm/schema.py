@@ -55,6 +55,7 @@ class GenerateConfig:
     outputs: str = "outputs"
     device: str = "auto"
     precision: str = "auto"
+    quantize: Optional[str] = None  # bf16 | int8: of the weights
 
 
 @dataclass
@@ -67,6 +68,7 @@ class EvaluateConfig:
     outputs: str = "outputs"
     device: str = "auto"
     precision: str = "auto"
+    quantize: Optional[str] = None  # bf16 | int8: of the weights
 
 
 @dataclass
@@ -88,7 +90,7 @@ class ExportConfig:
     """What export.py takes."""
 
     run: str = "latest"
-    format: str = "hf"  # hf: for transformers | space: a web page for Hugging Face Spaces
+    format: str = "hf"  # hf: for transformers | space: a web page for Hugging Face Spaces | int8: a small run folder
     folder: Optional[str] = None  # None: outputs/exports/<run>-<format>
     push: Optional[str] = None  # user/name: uploads the folder to Hugging Face
     outputs: str = "outputs"

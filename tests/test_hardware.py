@@ -18,7 +18,7 @@ from nanolm.config import ConfigError
     ],
 )
 def test_flags(flags: str, able: bool) -> None:
-    assert hardware.has_bf16_flag(flags) is able
+    assert hardware.has_flag(flags, "bf16") is able
 
 
 @pytest.mark.parametrize(("able", "precision"), [(True, "bf16"), (False, "fp32")])

@@ -18,7 +18,7 @@ LEVELS = [
     {"tokenizer"},
     {"data"},
     {"complaint", "plots", "page", "weights"},
-    {"text", "files", "hardware"},
+    {"text", "files", "hardware", "cores"},
     {"config"},  # at the bottom, for its errors
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

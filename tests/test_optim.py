@@ -114,6 +114,21 @@ def test_a_restored_state_goes_on_bit_for_bit(config: OptimConfig) -> None:
     assert train(model, optimizer, 3) == train(copy, restored, 3)
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_a_flag_skips_a_bad_step(config: OptimConfig) -> None:
+    model, plain = build(), build()
+    optimizer, other = config.build(model), config.build(plain)
+    optimizer.found_inf = torch.zeros(())
+    assert train(model, optimizer, 2) == train(plain, other, 2)
+    before, state = copy_of(model.state_dict()), copy_of(optimizer.state_dict()["state"])
+    (model.loss(*batch()) * torch.nan).backward()
+    optimizer.found_inf = torch.ones(())
+    optimizer.step()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    torch.testing.assert_close(optimizer.state_dict()["state"], state, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 24, 60)])
 def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)

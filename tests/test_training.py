@@ -11,7 +11,10 @@ import pytest
 import torch
 from tiny_run import rows, tiny_config, write_documents
 
+from nanolm.batches import TrainingBatches
 from nanolm.config import ConfigError, NanolmError, plain
+from nanolm.corpus import Encoded
+from nanolm.model.transformer import Transformer
 from nanolm.optim.base import lr_factor
 from nanolm.run import BEST, LAST, Run, find_run
 from nanolm.training import report, step
@@ -19,7 +22,7 @@ from nanolm.training.checkpoint import pack, unpack
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
 from nanolm.training.plan import groups, planned_steps, steps_in
-from nanolm.training.setup import prepare
+from nanolm.training.setup import padding_multiple, prepare
 from nanolm.training.step import Meter, gradient
 from nanolm.training.train import train
 from nanolm.weights import read_weights
@@ -256,6 +259,36 @@ def test_the_meter_reads_all_steps_at_once() -> None:
     with pytest.raises(NanolmError, match="loss is no longer finite at step 3"):
         meter.read(progress)
     assert progress.nats == 4.0
+
+
+def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "AT_ONCE", set())  # as on a GPU
+    loss, calls = Transformer.loss, list[int]()
+
+    def bad_at_the_fourth(self: Transformer, *batch: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return loss(self, *batch) * (math.nan if len(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(Transformer, "loss", bad_at_the_fourth)
+    with pytest.raises(NanolmError, match="loss is no longer finite at step 4"):
+        train(tiny_config(tmp_path, log_every=6, eval_every=100))
+    assert len(calls) == 6  # told when the row was due
+    tensors, _ = read_weights(find_run("latest", tmp_path / "out") / LAST)
+    assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("longest", [9, 80, 81, 144, 1000])
+def test_a_gpu_sees_few_lengths(longest: int) -> None:
+    offsets = np.cumsum([0, *range(2, longest + 2)])
+    encoded = Encoded(np.zeros(offsets[-1], np.uint16), offsets)
+    lengths = {
+        batch.ids.shape[1]
+        for batch in TrainingBatches(encoded, longest, 2, 1, padding_multiple("cuda", longest)).epoch(0)
+    }
+    assert len(lengths) <= 10
+    assert padding_multiple("cpu", longest) == 1
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (59.7, "1:00 min"), (3599.9, "1:00 h"), (7801, "2:10 h")])

@@ -59,7 +59,7 @@ class Beam(DecodeConfig):
             written = history[:, : read + new - 1]
             logprobs = logits.log_softmax(-1)  # over the whole vocabulary, before the filters
             scores = self.filter(logprobs, written, new - 1) + totals[:, None]
-            for search, candidates in zip(live, best(scores, logprobs + nats[:, None], width), strict=True):
+            for search, candidates in zip(live, best(scores, logprobs, nats, width), strict=True):
                 search.advance(candidates, written[:, read:], new)
             live = [search for search in live if search.beams]
             if not live:
@@ -87,14 +87,15 @@ class Candidate(NamedTuple):
     token: int
 
 
-def best(scores: "Tensor", nats: "Tensor", width: int) -> list[list[Candidate]]:
+def best(scores: "Tensor", logprobs: "Tensor", nats: "Tensor", width: int) -> list[list[Candidate]]:
     """The 2 * width best candidates of every prompt, best first: so many that `width` of them don't end in <EOS>.
 
-    scores, nats: (prompts * width, V), of each beam with each token more.
+    scores, logprobs: (prompts * width, V), of each beam with each token more; nats: (prompts * width,), before it.
     """
     size = width * scores.shape[1]  # scores of one prompt
     top, flat = scores.view(-1, size).topk(2 * width)
-    table = zip(top.tolist(), nats.view(-1, size).gather(1, flat).tolist(), flat.tolist(), strict=True)
+    sums = logprobs.view(-1, size).gather(1, flat) + nats.view(-1, width).gather(1, flat // scores.shape[1])
+    table = zip(top.tolist(), sums.tolist(), flat.tolist(), strict=True)
     return [
         [Candidate(a, b, *divmod(prompt * size + at, scores.shape[1])) for a, b, at in zip(*lists, strict=True)]
         for prompt, lists in enumerate(table)

@@ -14,6 +14,15 @@ from torch import Tensor, nn
 from nanolm.model.config import ModelConfig
 
 EPS = 1e-6
+_EPS = torch.tensor(EPS)  # ready made: torch makes a tensor of a number at every sum with it
+
+
+class Embedding(nn.Embedding):
+    """A vector per token; `product` (..., dims) -> (..., V) makes it the output layer too."""
+
+    def product(self, x: Tensor) -> Tensor:
+        """x weight'."""
+        return F.linear(x, self.weight)
 
 
 class Stacked(nn.Linear):
@@ -24,14 +33,17 @@ class Stacked(nn.Linear):
         self.parts = tuple(parts)
 
 
+def _inverse_rms(x: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    return torch.addcmul(_EPS, norm, norm, value=1 / x.shape[-1]).rsqrt_().to(x.dtype)
+
+
 class _RMSNorm(torch.autograd.Function):
     """x / rms(x) * weight with its gradient by hand: fewer passes over memory than autograd's chain."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-        inverse = norm.square_().div_(x.shape[-1]).add_(EPS).rsqrt_().to(x.dtype)
+        inverse = _inverse_rms(x)
         unit = x * inverse
         ctx.save_for_backward(unit, inverse, weight)
         return unit * weight
@@ -53,9 +65,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype)  # one dtype: a mixed call misses the fused kernel
-        if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return _RMSNorm.apply(x, weight)
-        return F.rms_norm(x, weight.shape, weight, EPS)
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.rms_norm(x, weight.shape, weight, EPS)
+        return _RMSNorm.apply(x, weight) if torch.is_grad_enabled() else (x * _inverse_rms(x)).mul_(weight)
 
 
 class LayerNorm(nn.LayerNorm):

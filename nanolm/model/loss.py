@@ -4,6 +4,7 @@ In: hidden vectors (N, dims), the output weight (V, dims) and bias (V,) or None,
 in the autocast dtype or the hidden's own; logarithms and sums over rows and chunks in at least fp32.
 """
 
+from collections.abc import Callable
 from typing import Any, Optional
 
 import torch
@@ -20,13 +21,12 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def _rows(weight: Tensor) -> int:
-    return max(64, LOGITS.get(weight.device.type, 2**24) // len(weight))
+def _rows(device: torch.device, vocab_size: int) -> int:
+    return max(64, LOGITS.get(device.type, 2**24) // vocab_size)
 
 
-def _log_probs(hidden: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-    """(rows, dims) -> (rows, V) in at least fp32."""
-    logits = F.linear(hidden, weight, bias)
+def _log_probs(logits: Tensor) -> Tensor:
+    """(rows, V) in at least fp32."""
     return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -46,10 +46,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros_like(weight) if need else None
         d_bias = torch.zeros_like(bias) if need and bias is not None else None
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        size = _rows(weight)
+        size = _rows(weight.device, len(weight))
         for start in range(0, len(targets), size):
             part, target = hidden[start : start + size].to(dtype), targets[start : start + size]
-            log_probs = _log_probs(part, low, low_bias)
+            log_probs = _log_probs(F.linear(part, low, low_bias))
             total += _nats(log_probs, target).sum()
             if d_hidden is None or d_weight is None:
                 continue
@@ -80,11 +80,10 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Optional[Tensor],
 
 
 @torch.no_grad()
-def token_nats(hidden: Tensor, weight: Tensor, bias: Optional[Tensor], targets: Tensor) -> Tensor:
-    """(N,) float32 nats of each target, 0 where it is IGNORE."""
-    dtype, nats = compute_dtype(hidden), torch.zeros(len(targets), device=hidden.device)
-    low, low_bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+def token_nats(hidden: Tensor, logits: Callable[[Tensor], Tensor], targets: Tensor, vocab_size: int) -> Tensor:
+    """(N,) float32 nats of each target, 0 where it is IGNORE; logits: (rows, dims) -> (rows, V)."""
+    nats = torch.zeros(len(targets), device=hidden.device)
     rows = (targets != IGNORE).nonzero().squeeze(1)
-    for part in rows.split(_rows(weight)):
-        nats[part] = _nats(_log_probs(hidden[part].to(dtype), low, low_bias), targets[part]).float()
+    for part in rows.split(_rows(hidden.device, vocab_size)):
+        nats[part] = _nats(_log_probs(logits(hidden[part])), targets[part]).float()
     return nats

@@ -2,21 +2,20 @@
 
 In: ids (B, T), padded on the right (training) or on the left (`Cache.starts`). Out: hidden vectors, logits, nats.
 Knows no tokenizer, no device policy and no optimizer. bf16 is the caller's: `torch.autocast` around training and
-evaluation (parameters stay fp32), `model.to(torch.bfloat16)` for generation. `model.compile()` compiles the trunk
-(`forward`); the loss stays outside.
+evaluation (parameters stay fp32), `model.to(torch.bfloat16)` for generation, as is `quantize.py`. `model.compile()`
+compiles the trunk (`forward`); the loss stays outside.
 """
 
 from typing import Any, Optional, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanolm.config import ConfigError
 from nanolm.model.attention import Attention, visible
 from nanolm.model.cache import Cache
 from nanolm.model.config import ModelConfig
-from nanolm.model.layers import MLP, Dropout, LayerNorm, RMSNorm, make_norm
+from nanolm.model.layers import MLP, Dropout, Embedding, LayerNorm, RMSNorm, make_norm
 from nanolm.model.loss import compute_dtype, linear_cross_entropy, token_nats
 from nanolm.model.positions import rotary_tables, sinusoid_table
 from nanolm.model.width import Kind, embedding_std, initialise, kinds
@@ -50,7 +49,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
         super().__init__()
         self.config, self.vocab_size, self.context = config, vocab_size, context
-        self.embedding = nn.Embedding(vocab_size, config.dims)
+        self.embedding = Embedding(vocab_size, config.dims)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.nblocks))
         self.norm = make_norm(config) if config.norm_position == "pre" else None
@@ -106,7 +105,13 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., dims) -> float32 (..., V)."""
-        return (F.linear(hidden, self.embedding.weight) if self.output is None else self.output(hidden)).float()
+        return (self.embedding.product(hidden) if self.output is None else self.output(hidden)).float()
+
+    def lay_out(self) -> None:
+        """Turns the output weight in memory: on a CPU its product with one vector then takes half the time."""
+        weight = self.output_weight
+        if weight.device.type == "cpu" and weight.dtype == torch.float32:
+            weight.data = weight.data.T.contiguous().T
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Summed nats of the targets (B, T) that aren't -100; the logits of a batch never exist at once."""
@@ -116,8 +121,7 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def nats(self, ids: Tensor, targets: Tensor) -> Tensor:
         """float32 (B, T): the nats of each target, 0 where it is -100."""
-        bias = None if self.output is None else self.output.bias
-        return token_nats(self(ids).flatten(0, 1), self.output_weight, bias, targets.flatten()).view(targets.shape)
+        return token_nats(self(ids).flatten(0, 1), self.logits, targets.flatten(), self.vocab_size).view_as(targets)
 
     @torch.no_grad()
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
@@ -126,7 +130,7 @@ class Transformer(nn.Module):
 
     def new_cache(self, batch: int, starts: Optional[Tensor] = None) -> Cache:
         """An empty cache of `batch` rows; starts (batch,): how many columns of padding each row has on its left."""
-        config, weight = self.config, self.embedding.weight
+        config, weight = self.config, self.last_norm.weight  # of the activations' dtype, whatever the matrices are in
         shape = (config.nblocks, batch, config.key_heads, self.context, config.head_dims)
         return Cache(shape, weight.detach().to(compute_dtype(weight)), starts)
 

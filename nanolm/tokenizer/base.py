@@ -49,6 +49,8 @@ class Tokenizer:
     many pieces occurred n < minfreq times in the training texts: the tail of the frequency-rank curve.
     """
 
+    threaded = False  # whether encode_batch uses all cores by itself
+
     def __init__(
         self, config: TokenizerConfig, normalise: str, vocabulary: Sequence[str], dropped: dict[int, int] | None = None
     ) -> None:

@@ -21,6 +21,8 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 class BPETokenizer(Tokenizer):
     """`vocabulary` spells bytes in the library's byte alphabet (a space is Ġ); `decode_token` gives the text."""
 
+    threaded = True
+
     def __init__(
         self, config: TokenizerConfig, normalise: str, vocabulary: Sequence[str], merges: Sequence[Sequence[str]]
     ) -> None:

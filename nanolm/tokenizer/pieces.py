@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nanolm.config import ConfigError
+from nanolm.cores import count
 from nanolm.tokenizer.base import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, TokenizerConfig, ordered
 
 
@@ -70,9 +71,7 @@ class PieceConfig(TokenizerConfig):
     tokenizer: ClassVar[type[PieceTokenizer]]
 
     def fit(self, texts: Iterable[str], normalise: str) -> PieceTokenizer:
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(self.tokenizer.split(text, normalise))
+        counts = count(lambda text: self.tokenizer.split(text, normalise), texts)
         kept = [piece for piece, n in counts.items() if n >= self.minfreq and piece not in SPECIALS]
         if not kept:
             top = max(counts.values(), default=0)

@@ -44,7 +44,7 @@ class Session:
 def fit(session: Session) -> None:
     """Trains to the end of the plan; raises StopNow, with everything saved, where a signal asks for it.
 
-    Raises Diverged with the last good state saved (on a GPU: that of the last checkpoint).
+    Raises Diverged with the last good state saved.
     """
     progress, stop = session.progress, session.stop
     session.row = (progress.tokens, progress.training)
@@ -61,9 +61,8 @@ def fit(session: Session) -> None:
                 raise StopNow
             if time.perf_counter() - session.saved > session.job.config.checkpoint_seconds:
                 save(session)
-    except (StopNow, Diverged) as end:
-        if isinstance(end, StopNow) or session.job.device.type == "cpu":
-            save(session)
+    except (StopNow, Diverged):
+        save(session)
         raise
     save(session)
 

@@ -85,10 +85,15 @@ def steps_in(job: Job, minutes: float) -> int:
 
 def estimated_seconds(job: Job, steps: int) -> float:
     """A guess at the time of training from its arithmetic: the same on every start, unlike a measurement."""
-    parameters = sum(job.model.summary().values()) - (0 if job.config.model.tied else job.model.summary()["embedding"])
     tokens = job.batches.tokens * steps / job.steps_per_epoch
     rate = RATES.get(job.device.type, RATES["cpu"])[job.precision == "bf16"]
-    return 6 * parameters * tokens / (rate * (torch.get_num_threads() if job.device.type == "cpu" else 1))
+    return flops(job) * tokens / (rate * (torch.get_num_threads() if job.device.type == "cpu" else 1))
+
+
+def flops(job: Job) -> int:
+    """Floating point operations to train on one token: 6 per parameter in a product (attention itself not counted)."""
+    parts = job.model.summary()
+    return 6 * (sum(parts.values()) - (0 if job.config.model.tied else parts["embedding"]))
 
 
 def compile_model(job: Job) -> bool:

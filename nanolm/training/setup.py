@@ -3,7 +3,6 @@
 In: a TrainConfig, and the run to start from where there is one. Out: a Job. Writes nothing but caches.
 """
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from nanolm.tokenizer.base import Tokenizer
 from nanolm.training.config import TrainConfig
 
 LONGEST_CONTEXT = 1024  # tokens, where the data chooses
+LENGTHS = 10  # of batches on a GPU, which plans its memory and kernels anew for each
 
 
 @dataclass
@@ -60,12 +60,17 @@ def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
     encoded = encode_corpus(corpus, tokenizer, cache)
     context = config.model.context or natural_context(encoded["train"])
     config = replace(config, model=replace(config.model, context=context))
-    multiple = math.gcd(8, context)  # padding never exceeds the context
+    multiple = padding_multiple(device.type, context)
     batches = TrainingBatches(encoded["train"], context, config.batch_size, config.data_seed, multiple)
     torch.manual_seed(config.seed)
     model = Transformer(config.model, len(tokenizer), context).to(device)
     optimizer = config.optim.build(model)
     return Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
+
+
+def padding_multiple(device: str, context: int) -> int:
+    """What the lengths of batches are multiples of: a GPU gets at most LENGTHS of them, a CPU no padding for it."""
+    return 1 if device == "cpu" else -(-context // (8 * LENGTHS)) * 8
 
 
 def natural_context(encoded: Encoded) -> int:
@@ -76,4 +81,4 @@ def natural_context(encoded: Encoded) -> int:
 
 def load_weights(job: Job, run: Run) -> None:
     """Gives the job's model the best weights of `run`, whose model has the same shape."""
-    job.model.load_state_dict(run.model("best").state_dict())
+    job.model.load_state_dict(run.trained().state_dict())

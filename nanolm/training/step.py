@@ -17,9 +17,11 @@ from nanolm.training.checkpoint import Progress
 from nanolm.training.parallel import backward
 from nanolm.training.setup import Job
 
+AT_ONCE = {"cpu"}  # devices whose figures are read at each step: nothing waits for it
+
 
 class Diverged(NanolmError):
-    """A loss or gradient that is not finite; on the CPU the weights are still those of the step before."""
+    """A loss or gradient that is not finite; the weights have nothing of it."""
 
 
 class Meter:
@@ -62,13 +64,16 @@ def gradient(job: Job, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
 
 
 def take_step(job: Job, group: Sequence[Batch], progress: Progress, total: int, meter: Meter) -> None:
-    """One update with the gradient of `group`. On the CPU a step that isn't finite leaves the weights as they were."""
+    """One update with the gradient of `group`; one that isn't finite leaves the weights as they were."""
     lr = learning_rate(job, progress.step, total)
     for parameters in job.optimizer.param_groups:
         parameters["lr"] = parameters["base_lr"] * lr / job.config.optim.lr
-    meter.add(progress.step + 1, lr, *gradient(job, group))
-    if job.device.type == "cpu":
+    nats, norm = gradient(job, group)
+    meter.add(progress.step + 1, lr, nats, norm)
+    if job.device.type in AT_ONCE:
         meter.read(progress)
+    else:  # the optimizers look at this flag on the device
+        job.optimizer.found_inf = (~(nats + norm).isfinite()).float()
     job.optimizer.step()
     job.optimizer.zero_grad(set_to_none=True)
     tokens = sum(batch.tokens for batch in group)

@@ -34,7 +34,8 @@ def orthogonalise(x: Tensor) -> Tensor:
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """Groups with `parts` need "momentum"; all need "lr" and "weight_decay"."""
+    """Groups with `parts` need "momentum"; all need "lr" and "weight_decay". As in torch's fused AdamW, nothing changes
+    at a step where the attribute `found_inf`, a tensor on the device, is 1."""
 
     param_groups: list[dict[str, Any]]
 
@@ -54,17 +55,20 @@ class MuonAdamW(torch.optim.AdamW):
 
     def _muon(self, groups: list[dict[str, Any]]) -> None:
         same: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)  # shape -> (map, update, lr)
+        bad: Tensor | None = getattr(self, "found_inf", None)
+        good = 1.0 if bad is None else 1 - bad
         for group in groups:
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
-                if "momentum" not in state:
-                    state |= {"momentum": torch.zeros_like(weight), "step": torch.zeros(())}  # AdamW restores a "step"
-                state["step"] += 1
-                state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                update = weight.grad.lerp(state["momentum"], group["momentum"])  # Nesterov's
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                if "momentum" not in state:  # AdamW restores a "step" of every parameter
+                    state |= {"momentum": torch.zeros_like(weight), "step": torch.zeros((), device=weight.device)}
+                state["step"] += good
+                grad = weight.grad if bad is None else weight.grad.where(bad == 0, state["momentum"])
+                state["momentum"].lerp_(grad, 1 - group["momentum"])
+                update = grad.lerp(state["momentum"], group["momentum"])  # Nesterov's
+                weight.mul_(1 - group["lr"] * group["weight_decay"] * good)
                 for part, change in zip(weight.split(group["parts"]), update.split(group["parts"]), strict=True):
                     wide = change if change.shape[0] <= change.shape[1] else change.mT
                     same[wide.shape].append((part, wide, group["lr"]))
@@ -73,7 +77,7 @@ class MuonAdamW(torch.optim.AdamW):
             for (part, _, lr), update in zip(entries, orthogonalise(stack.to(_dtype(stack))), strict=True):
                 rows, cols = part.shape
                 size = 0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5
-                part.add_(update if rows <= cols else update.mT, alpha=-lr * size)
+                part.sub_((update if rows <= cols else update.mT) * (lr * size * good))
 
 
 def _dtype(x: Tensor) -> torch.dtype:

@@ -1,0 +1,162 @@
+"""Training: nanolm's step against a plain loop over transformers' Llama of the same shape, data and batch size.
+
+Prints tables of real (not padding) tokens per second, of what a batch holds, and of how long a start takes.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timer import MOVIES, compare, machine, seconds
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from nanolm.batches import IGNORE, Batch
+from nanolm.config import build, fill
+from nanolm.decode.greedy import Greedy
+from nanolm.hardware import cpu_has
+from nanolm.model.config import ModelConfig
+from nanolm.tracking import TrackingConfig
+from nanolm.training.checkpoint import Progress
+from nanolm.training.config import TrainConfig
+from nanolm.training.plan import compile_model, flops
+from nanolm.training.setup import Job, prepare
+from nanolm.training.step import Meter, gradient, take_step
+
+BATCH, STEPS = 32, 1000
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def config(outputs: Path, **fields: Any) -> TrainConfig:
+    """dims 512, heads 8, nblocks 3 on films of at most 128 words (or tinyplots), a vocabulary of about 8,500."""
+    films = {"name": "movie_plots", "path": str(MOVIES), "maxlen": 128}
+    made = TrainConfig(
+        data=build("data", films if MOVIES.exists() else {"name": "tinyplots"}),
+        tokenizer=build("tokenizer", {"name": "word", "minfreq": 12 if MOVIES.exists() else 1}),
+        model=fill(ModelConfig, {"dims": 512, "heads": 8, "nblocks": 3}, "model"),
+        optim=build("optim", {"name": "adamw"}),
+        decode=Greedy(),
+        tracking=TrackingConfig(mode="disabled"),
+        batch_size=BATCH,
+        outputs=str(outputs),
+    )
+    return replace(made, **fields)
+
+
+def upcoming(job: Job, bucketed: bool = True) -> Iterator[Batch]:
+    """The run's own batches; or the same rows, not sorted by length."""
+    chance = np.random.default_rng(0)
+    for epoch in range(STEPS):
+        shuffled = chance.permutation(len(job.batches.rows.starts)).reshape(-1)[: len(job.batches) // 2 * BATCH]
+        for index in job.batches.plan(epoch) if bucketed else shuffled.reshape(-1, BATCH):
+            yield job.batches.rows.batch(index)
+
+
+def ours(job: Job, compiled: bool = False, update: bool = True) -> Callable[[], float]:
+    """A step of nanolm, or its gradient alone."""
+    if compiled and not compile_model(job):
+        raise SystemExit("no compiler here")
+    batches, progress, meter = upcoming(job), Progress(), Meter()
+
+    def way() -> float:
+        batch = next(batches)
+        if update:
+            take_step(job, [batch], progress, STEPS, meter)
+            meter.read(progress)
+        else:
+            gradient(job, [batch])
+            job.optimizer.zero_grad(set_to_none=True)
+        return batch.tokens
+
+    return way
+
+
+def plain(job: Job, bucketed: bool, bf16: bool = False) -> Callable[[], float]:
+    """A step as most would write it."""
+    shape = job.config.model
+    sizes = {"hidden_size": shape.dims, "intermediate_size": shape.hidden_dims, "num_hidden_layers": shape.nblocks}
+    sizes |= {"num_attention_heads": shape.heads, "max_position_embeddings": job.context}
+    sizes |= {"vocab_size": len(job.tokenizer), "tie_word_embeddings": True}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(job.device)
+    optimizer, batches = torch.optim.AdamW(model.parameters(), 1e-3), upcoming(job, bucketed)
+
+    def way() -> float:
+        batch = next(batches)
+        ids = torch.from_numpy(np.concatenate([batch.ids, np.zeros_like(batch.ids[:, :1])], 1)).to(job.device)
+        labels = torch.full_like(ids, IGNORE)
+        labels[:, 1:] = torch.from_numpy(batch.targets)
+        ids[labels != IGNORE] = labels[labels != IGNORE]  # the last target is an input of theirs too
+        mask = torch.from_numpy(np.arange(ids.shape[1]) <= (batch.targets != IGNORE).sum(1)[:, None]).long()
+        with torch.autocast(job.device.type, torch.bfloat16, enabled=bf16):
+            loss = model(ids, attention_mask=mask.to(job.device), labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return batch.tokens
+
+    return way
+
+
+def real(job: Job, bucketed: bool) -> float:
+    """The share of real tokens in batches."""
+    batches = [batch for batch, _ in zip(upcoming(job, bucketed), range(400), strict=False)]
+    return sum(batch.tokens for batch in batches) / sum(batch.ids.size for batch in batches)
+
+
+def command(*words: str, until: Path | None = None) -> Callable[[], float]:
+    """Seconds of `python train.py words`: until its end, or until a metrics.csv under `until` has a row."""
+
+    def way() -> float:
+        begun, known = time.perf_counter(), set(until.glob("*/metrics.csv")) if until else set()
+        process = subprocess.Popen([sys.executable, "train.py", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+        while until and not any(
+            path.read_bytes().count(b"\n") > 1 for path in set(until.glob("*/metrics.csv")) - known
+        ):
+            time.sleep(0.02)
+        if until:
+            process.terminate()
+        else:
+            process.wait()
+        taken = time.perf_counter() - begun
+        process.wait()
+        return taken
+
+    return way
+
+
+def main() -> None:
+    limits = machine("Training")
+    with tempfile.TemporaryDirectory() as place:
+        job = prepare(config(Path(place), precision="fp32"))
+        size = f"dims 512, heads 8, nblocks 3, vocabulary {len(job.tokenizer):,}, batch {BATCH} x up to {job.context}"
+        print(f"\n{job.corpus.summary()}\n\nReal tokens of a batch: {real(job, True):.1%}, in random order", end=" ")
+        print(f"{real(job, False):.1%}.\n\nA step with AdamW ({size}), real tokens/s:")
+        muon = prepare(config(Path(place), precision="fp32", optim=build("optim", {"name": "muon"})))
+        ways = {"transformers, random, fp32": plain(job, False), "transformers, bucketed, fp32": plain(job, True)}
+        if cpu_has("bf16") or job.device.type == "cuda":
+            ways |= {"transformers, random, bf16 autocast": plain(job, False, True)}
+            ways |= {"transformers, bucketed, bf16 autocast": plain(job, True, True)}
+        ways |= {"nanolm, fp32": ours(job), "nanolm, fp32, gradient alone": ours(job, update=False)}
+        ways |= {"nanolm, fp32, muon": ours(muon)}
+        best = prepare(config(Path(place)))
+        ways[f"nanolm, {best.precision}, compiled"] = ours(best, compiled=True)
+        rates = compare(ways, "tokens/s")
+        muons = 1 - rates["nanolm, fp32, muon"] / rates["nanolm, fp32, gradient alone"]
+        achieved, limit = flops(best) * [*rates.values()][-1] / 1e9, limits[f"{best.precision} matrix product"]
+        print(f"\nMuon's share of its step: {muons:.0%}. Compiled: {achieved:,.0f} GFLOP/s of the model's arithmetic,")
+        print(f"{achieved / limit:.0%} of the machine's {best.precision} matrix rate.\n\nStarting, seconds:")
+        words = ["model=small", "tracking=disabled", f"outputs={place}", "samples=0", "data.plots=5000"]
+        command(*words, "tokens=1")()  # fills the cache
+        first = command(*words, "log_every=1", "eval_every=100000", until=Path(place))
+        seconds({"train.py --cfg job": command("--cfg", "job"), "to the first optimizer step": first})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Weights in 8 bits: a quarter of the size, and on a CPU a product several times as fast for a few rows.
+
+In: a trained Transformer. Out: the same with int8 matrices, each with a scale per row; it writes and scores, it doesn't
+learn. Every vector of activations is scaled by itself to whole numbers of 7 bits, so that it doesn't matter what else
+is in the batch; the sums of products are exact. (With 8 bits AVX2's would overflow.)
+"""
+
+import warnings
+from typing import Any, Optional, Self
+
+import torch
+from torch import Tensor, nn
+
+STEPS = 63  # of an activation to either side of 0
+SMALLEST = 1e-30  # a scale: vectors of zeros stay zeros
+FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm")  # x86 with AVX2
+
+
+class Int8Linear(nn.Module):
+    """x (..., dims) -> float32 x weight' + bias (..., rows); weight int8 (rows, dims), scale (rows,)."""
+
+    def __init__(self, weight: Tensor, bias: Optional[Tensor] = None) -> None:
+        super().__init__()
+        scale = (weight.float().abs().amax(1) / 127).clamp_min(SMALLEST)
+        whole = (weight.float() / scale[:, None]).round().to(torch.int8)
+        self.weight, self.scale = nn.Parameter(whole, requires_grad=False), nn.Parameter(scale, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
+        self._packed: Any = None  # made at the first product, when the weights are those that were loaded
+
+    @classmethod
+    def of(cls, module: nn.Linear | nn.Embedding) -> Self:
+        """The module with its weights rounded."""
+        return cls(module.weight.detach(), getattr(module, "bias", None))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """What `forward` of a linear map gives."""
+        x = x.float()
+        largest = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True).clamp_min_(SMALLEST)
+        if self._packed is None:
+            self._packed = pack(self.weight, self.scale)
+        out = self._packed(x / largest).mul_(largest)
+        return out if self.bias is None else out.add_(self.bias)
+
+
+class Int8Embedding(Int8Linear):
+    """ids (...) -> float32 (..., dims); `product` makes it the output layer too."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.weight[ids] * self.scale[ids, None]
+
+
+def pack(weight: Tensor, scale: Tensor) -> Any:
+    """A function of x (..., dims), -1 to 1: round(x STEPS) weight' * scale / STEPS.
+
+    By fbgemm, where torch has it: with AVX2 it is 20 times as fast for one row as `torch._int_mm`, the others' way.
+    """
+    if FBGEMM:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch will drop these tensors one day: then the branch below is taken
+            table = torch._make_per_channel_quantized_tensor(weight, scale.double(), torch.zeros_like(scale).long(), 0)
+        packed = torch.ops.quantized.linear_prepack(table, None)
+        product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+        return lambda x: product(
+            x, 1 / STEPS, STEPS + 1, packed
+        )  # rounds x to unsigned bytes, STEPS + 1 standing for 0
+    small, columns = scale / STEPS, weight.T
+    return lambda x: torch._int_mm((x * STEPS).round().char().flatten(0, -2), columns).view(*x.shape[:-1], -1) * small
+
+
+def quantize(model: nn.Module) -> None:
+    """Rounds every matrix of a Transformer in place."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            kind = Int8Embedding if isinstance(module, nn.Embedding) else Int8Linear
+            model.set_submodule(name, kind.of(module))

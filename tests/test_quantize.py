@@ -1,0 +1,130 @@
+"""Weights in int8 and bf16: the product against float64, the model, the door, the exported folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import untrained
+from tiny_model import CONTEXT, ORIGINAL, VOCABULARY, build, ids
+from torch import Tensor, nn
+
+from nanolm import hardware
+from nanolm.config import ConfigError, RunError
+from nanolm.evaluating import evaluate
+from nanolm.export import export
+from nanolm.generator import load
+from nanolm.model.config import ModelConfig
+from nanolm.model.quantize import FBGEMM, SMALLEST, STEPS, Int8Embedding, Int8Linear, quantize
+from nanolm.model.transformer import Transformer
+from nanolm.run import BEST, LAST, find_run
+from nanolm.weights import read_weights
+
+
+def reference(module: Int8Linear, x: Tensor) -> Tensor:
+    """The same product in float64: whole numbers times whole numbers, scaled back."""
+    largest = x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST)
+    whole = (x / largest * STEPS).round().double() @ module.weight.double().T
+    out = whole * module.scale.double() * largest.double() / STEPS
+    return out if module.bias is None else out + module.bias.double()
+
+
+@pytest.mark.parametrize("fbgemm", sorted({False, FBGEMM}))
+@pytest.mark.parametrize(("rows", "dims", "bias"), [(24, 16, True), (97, 200, False)])
+def test_the_product_equals_float64s(
+    fbgemm: bool, rows: int, dims: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanolm.model.quantize.FBGEMM", fbgemm)
+    torch.manual_seed(0)
+    linear = nn.Linear(dims, rows, bias)
+    module, x = Int8Linear.of(linear), torch.randn(5, 3, dims) * torch.logspace(-3, 3, 5)[:, None, None]
+    x[0, 0] = 0
+    x[1, 1, 0] = 1e4  # one large entry: the coarsest case; all entries of the weight at its largest: the fullest sums
+    module.weight[0] = 127
+    torch.testing.assert_close(module(x).double(), reference(module, x), rtol=1e-5, atol=1e-5)
+    assert torch.equal(module(x)[2:3], module(x[2:3]))  # whatever else is in the batch
+    near = linear(x)
+    assert (module(x) - near)[..., 1:].norm() < 0.02 * near[..., 1:].norm()
+
+
+def test_the_embedding_is_rounded_once_for_both_its_uses() -> None:
+    embedding = nn.Embedding(7, 16)
+    module = Int8Embedding.of(embedding)
+    whole = module.weight.double() * module.scale.double()[:, None]
+    torch.testing.assert_close(module(ids(2, 3) % 7).double(), whole[ids(2, 3) % 7])
+    assert (whole - embedding.weight).abs().amax() <= module.scale.amax() * 0.5001
+    x = torch.randn(2, 16)
+    torch.testing.assert_close(module.product(x).double(), reference(module, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pieces", [{}, ORIGINAL])
+def test_a_model_stays_near_itself(pieces: dict[str, Any]) -> None:
+    model, rounded = build(pieces).float(), build(pieces).float()
+    quantize(rounded)
+    text = ids(3, CONTEXT)
+    with torch.no_grad():
+        whole, near = (each.logits(each(text)).log_softmax(-1) for each in (model, rounded))
+        cache = rounded.new_cache(3)
+        steps = torch.stack([rounded.step(text[:, i : i + 1], cache) for i in range(CONTEXT)], 1).log_softmax(-1)
+        nats = rounded.nats(text[:, :-1], text[:, 1:])
+    assert 0 < (whole - near).norm() < 0.05 * whole.norm()
+    assert (steps - near).norm() < 0.01 * near.norm()  # a rounding may fall to the other side
+    torch.testing.assert_close(nats, -near[:, :-1].gather(2, text[:, 1:, None])[..., 0], rtol=1e-3, atol=1e-3)
+
+
+def test_size_is_a_quarter() -> None:
+    model = Transformer(ModelConfig(dims=64, heads=2, nblocks=1), VOCABULARY * 10, CONTEXT)
+    before = sum(tensor.nbytes for tensor in model.state_dict().values())
+    quantize(model)
+    assert sum(tensor.nbytes for tensor in model.state_dict().values()) < 0.28 * before
+
+
+def test_an_exported_run_writes_and_scores_as_quantize_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = untrained.run(tmp_path), tmp_path / "out"
+    folder = export(str(run.folder), "int8", outputs=str(out))
+    assert read_weights(folder / BEST)[0]["embedding.weight"].dtype == torch.int8
+    asked: dict[str, Any] = {"decode": "greedy", "max_new_tokens": 8}
+    texts = [
+        load(place, outputs=out, quantize=how).generate("the army", **asked)
+        for place, how in ((folder, None), (folder, "int8"), (run.folder, "int8"))
+    ]
+    assert len(set(texts)) == 1
+    assert find_run("latest", out) == run.folder  # not the export
+    with pytest.raises(ConfigError, match=r"^quantize=bf16: the weights of .* are int8 already"):
+        load(folder, quantize="bf16")
+    with pytest.raises(RunError, match="its weights are int8, for writing only"):
+        export(str(folder), "hf", outputs=str(out))
+
+
+def test_training_wants_whole_weights(tmp_path: Path) -> None:
+    folder = export(str(untrained.run(tmp_path).folder), "int8", outputs=str(tmp_path / "out"))
+    assert not (folder / LAST).exists()
+    config = untrained.tiny_config(tmp_path, init=str(folder))
+    from nanolm.training.train import train
+
+    with pytest.raises(RunError, match="its weights are int8, for writing only"):
+        train(config)
+
+
+@pytest.mark.filterwarnings("ignore:quantize=bf16")  # where the CPU lacks the instructions
+def test_the_scores_of_both_precisions(tmp_path: Path) -> None:
+    from nanolm.training.train import train
+
+    train(untrained.tiny_config(tmp_path, epochs=1))
+    out = tmp_path / "out"
+    whole, half, small = (evaluate("latest", outputs=out, quantize=how).bpb for how in (None, "bf16", "int8"))
+    assert 0 < abs(half - whole) < 0.05
+    assert 0 < abs(small - whole) < 0.05
+
+
+def test_wrong_and_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^quantize=int4: must be one of None, bf16, int8"):
+        load(untrained.run(tmp_path).folder, quantize="int4")
+    with pytest.raises(ConfigError, match=r"^quantize=int8: is for the CPU, not cuda"):
+        hardware.check_quantize("int8", torch.device("cuda"))
+    monkeypatch.setattr(hardware, "cpu_has", lambda kind: False)
+    for name in ("int8", "bf16"):
+        with pytest.warns(UserWarning, match=f"quantize={name}: this CPU lacks the instructions"):
+            hardware.check_quantize(name, torch.device("cpu"))
+    for flags, able in (("flags : avx2 avx512f", True), ("Features : asimd", False), ("Features : i8mm", True)):
+        assert hardware.has_flag(flags, "int8") is able
