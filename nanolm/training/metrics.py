@@ -31,6 +31,11 @@ class Metrics:
         """Appends a row; what it lacks stays empty."""
         self._write([repr(row[column]) if column in row else "" for column in COLUMNS])
 
+    def kept(self) -> list[dict[str, float]]:
+        """The rows that are in the file, as they were added; cells that stayed empty are left out."""
+        with open(self.file.name, newline="") as file:
+            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
     def saved(self) -> int:
         """The length of the file in bytes, once the disk has them all."""
         os.fsync(self.file.fileno())

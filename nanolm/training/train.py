@@ -116,6 +116,8 @@ def work(job: Job, run: Run, progress: Progress) -> float:
     write_json(run.folder / "status.json", first_status(job, run, progress))
     metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
     tracker = Tracker(job.config.tracking, Path(job.config.outputs), about(job, run))
+    for row in metrics.kept():  # a kill may have come before W&B had them
+        tracker.log(row)
     display = Display(console, plan["steps"], progress.step)
     status = 1
     try:
