@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trials import fork  # first: sets up the paths
 from trials.count import Count
-from trials import damage, kill  # isort: skip
+from trials import damage, hostile, kill  # isort: skip
 
 KINDS: dict[str, tuple[Callable[..., None], int]] = {  # the trials, and how many where the user doesn't say
     "kill": (partial(kill.kills, number=signal.SIGKILL), 100),
@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[Callable[..., None], int]] = {  # the trials, and how man
     "readonly": (kill.read_only, 10),
     "clock": (kill.clocks, 20),
     "damage": (damage.damage, 3),
+    "hostile": (hostile.hostile, 300),
 }
 
 

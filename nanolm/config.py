@@ -73,7 +73,7 @@ def build(group: str, values: Mapping[str, Any]) -> Any:
 
     Raises ConfigError for an unknown option, an unknown key, or a value of the wrong type.
     """
-    name = values.get("name")
+    name = values.get("name") if isinstance(values, Mapping) else values
     one_of(f"{group}.name", name, list(options(group)))
     return fill(options(group)[str(name)], values, group)
 
@@ -81,6 +81,8 @@ def build(group: str, values: Mapping[str, Any]) -> Any:
 def fill(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
     """`cls(**values)` with every key and type checked against the dataclass; errors name `prefix.key`."""
     hints = get_type_hints(cls)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix}={values!r}: must be a table of {', '.join(hints)}")
     for key, value in values.items():
         if key not in hints:
             raise ConfigError(f"{prefix}.{key}: no such key; there are {', '.join(sorted(hints))}")

@@ -73,8 +73,14 @@ class Run:
             raise RunError(
                 f"{folder}: run format {manifest.get('format')}, known are those up to {FORMAT}; update nanolm"
             )
+        for path in folder.iterdir():  # what a stranger's link points at is neither read nor written
+            if path.is_symlink():
+                raise RunError(f"{path}: is a link; a run keeps its own files: copy the folder with cp -rL")
         run = cls(folder, {}, manifest)
-        run.config = read_json(run.file("config.json")) | manifest.get("changed", {})
+        config, changed = read_json(run.file("config.json")), manifest.get("changed", {})
+        if not isinstance(config, dict) or not isinstance(changed, dict):
+            raise RunError(f"{folder / 'config.json'}: holds no config; {MEND}")
+        run.config = config | changed
         return run
 
     @staticmethod
@@ -99,7 +105,8 @@ class Run:
     def status(self) -> dict[str, Any]:
         """state (running, finished, interrupted, failed), corpus, val_bpb, test_bpb, step, seconds, error ..."""
         status = read_json(self.folder / "status.json")
-        if not isinstance(status, dict):
+        listed = self.manifest["files"].get("status.json")  # once the run is finished
+        if not isinstance(status, dict) or listed not in (None, sha256(self.folder / "status.json")):
             raise RunError(f"{self.folder / 'status.json'}: damaged; python train.py resume={self.folder} mends it")
         return status
 
@@ -107,6 +114,8 @@ class Run:
         """Merges `fields` into status.json."""
         old = self.status() if (self.folder / "status.json").exists() else {}
         write_json(self.folder / "status.json", old | fields)
+        if (old | fields).get("state") == "finished":
+            self.list_files("status.json")
 
     def finished(self) -> bool:
         """Whether the run fulfilled its plan; a status that can't be read says no."""

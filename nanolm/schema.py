@@ -150,7 +150,7 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             if verb == "train":
                 return main(config, overrides=list(hydra_config.overrides.task))
             return main(config)
-        except NanolmError as error:  # here, because Hydra would print a line of its own first
+        except (NanolmError, OSError) as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
 
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)

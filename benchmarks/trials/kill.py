@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,32 +151,28 @@ def complained(status: int, output: str, reason: str) -> list[str]:
 
 
 def read_only(count: Count, folder: Path, trials: int, seed: int) -> None:
-    """Outputs that turn read-only before or in a training, which then goes on elsewhere or ends in one line."""
+    """Outputs that are read-only at the start, or at the resume of a killed run: one line; writable again, it goes on."""
     chance, log = random.Random(seed), folder / "log.txt"
     whole, out = folder / "out" / "whole", folder / "ro"
     assert child(lambda: start_or_resume(folder, whole), log).status == 0
     for trial in range(trials):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        run, after = out / "run", chance.uniform(0, 1.5) if trial else 0.0
-
-        def close(pid: int, after: float = after) -> None:
-            time.sleep(after)
-            subprocess.run(["mount", "-o", "remount,ro,bind", str(out)], check=True)
-
+        run = out / "run"
+        work = partial(start_or_resume, folder, run)
+        if trial % 4:  # else nothing has begun yet
+            child(work, log, partial(strike, number=signal.SIGKILL, after=chance.uniform(0, 1.5), within=None))
+        done = Run.resumable(run) and Run.open(run).finished()
         with mounted(out, "--bind", str(out)):
-            if trial == 0:
-                close(0)
-            work = lambda: start_or_resume(folder, run)  # noqa: B023, E731
-            ended = child(work, log, close if trial else lambda pid: None)
-            found = complained(ended.status, ended.output, "Read-only file system")
-            if trial == 0 and ended.status == 0:
+            subprocess.run(["mount", "-o", "remount,ro,bind", str(out)], check=True)
+            ended = child(work, log)
+            found = complained(ended.status, ended.output, "is finished" if done else "Read-only file system")
+            if ended.status == 0:
                 found.append("wrote into a read-only folder")
-            subprocess.run(["mount", "-o", "remount,rw,bind", str(out)], check=True)
-            if not (Run.resumable(run) and Run.open(run).finished()):
-                again = child(work, log)
-                found += [] if again.status == 0 else [f"did not resume: {again.output[-500:]}"]
-            count.add(f"read-only trial {trial}", found or differences(run, whole))
+        if not done:
+            again = child(work, log)
+            found += [] if again.status == 0 else [f"did not resume: {again.output[-500:]}"]
+        count.add(f"read-only trial {trial}", found or differences(run, whole))
 
 
 def clocks(count: Count, folder: Path, trials: int, seed: int) -> None:

@@ -19,11 +19,17 @@ class Metrics:
     """The open file, its first `keep` bytes kept and the rest cut; a word where it has lost rows."""
 
     def __init__(self, path: Path, keep: int) -> None:
-        if keep and not (path.exists() and path.stat().st_size >= keep):
+        self.file = open(path, "a+b")  # noqa: SIM115
+        whole = self.file.tell() >= keep
+        self.file.truncate(keep)
+        try:
+            self.kept()
+        except (ValueError, csv.Error):  # a bit has turned
+            whole = False
+        if not whole:
             print(f"{path}: rows are lost; those of the steps to come follow", file=sys.stderr)
             keep = 0
-        self.file = open(path, "a+b")  # noqa: SIM115
-        self.file.truncate(keep)
+            self.file.truncate(0)
         if not keep:
             self._write(COLUMNS)
 
