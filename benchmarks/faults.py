@@ -1,7 +1,7 @@
 """Counted trials of what must not break: python benchmarks/faults.py kill --trials 100
 
-Kinds: kill, term (signals at random moments), disk (full), readonly, clock (it jumps), damage (files of a run), hostile
-(a stranger's run), input (text and config), app (under load). Each is its own count; the exit status is 1 if one failed.
+Kinds: kill, term (signals at random moments), disk (full), readonly, clock (it jumps), damage (files of a run),
+hostile (a stranger's run), input (text and config), app (under load). The exit status is 1 if a trial failed.
 `disk` and `readonly` mount, so they need root.
 """
 
@@ -13,9 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from trials import fork  # first: sets up the paths
+from trials import damage, hostile, inputs, kill
 from trials.count import Count
-from trials import damage, hostile, kill  # isort: skip
 
 KINDS: dict[str, tuple[Callable[..., None], int]] = {  # the trials, and how many where the user doesn't say
     "kill": (partial(kill.kills, number=signal.SIGKILL), 100),
@@ -25,7 +24,9 @@ KINDS: dict[str, tuple[Callable[..., None], int]] = {  # the trials, and how man
     "clock": (kill.clocks, 20),
     "damage": (damage.damage, 3),
     "hostile": (hostile.hostile, 300),
+    "input": (inputs.inputs, 10_000),
 }
+MEMORY = Path("/dev/shm")  # where a file is on the disk at once: a kill needs no more
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
     for kind in given.kinds or KINDS:
         count, began = Count(kind), time.perf_counter()
         work, usual = KINDS[kind]
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
             work(count, Path(folder), given.trials or usual, seed=given.seed)
         failed += len(count.failures)
         seconds = time.perf_counter() - began

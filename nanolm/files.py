@@ -53,8 +53,8 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file; NanolmError if the file is missing or damaged."""
     with _naming(path, "read"):
-        if (size := Path(path).stat().st_size) > LARGEST:
-            raise NanolmError(f"{path}: {size:,} bytes are too many for a JSON file of nanolm's ({LARGEST:,} at most)")
+        if (size := Path(path).stat().st_size) > LARGEST or not Path(path).is_file():
+            raise NanolmError(f"{path}: {size:,} bytes are too many for a JSON file of nanolm's, or it is no file")
         data = Path(path).read_bytes()
     try:
         return json.loads(data)

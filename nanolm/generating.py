@@ -16,7 +16,6 @@ from nanolm.generator import Generator, load, say
 from nanolm.text import harmless
 
 
-
 def write(
     run: str,
     prompt: str | None,

@@ -29,7 +29,6 @@ from nanolm.weights import read_weights
 
 FORMAT = 1  # raised when an older nanolm could no longer read a run; older runs keep loading
 BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
-LONGEST = 2**17  # tokens of context; what a stranger's config asks for beyond that is not allocated
 MEND = "copy the run folder again, or train it again"
 
 
@@ -66,6 +65,9 @@ class Run:
         folder = Path(folder)
         if not cls.resumable(folder):
             raise RunError(f"{folder}: no run folder (it has no manifest.json); python train.py makes one")
+        for path in folder.iterdir():  # what a stranger's link points at is neither read nor written; a pipe would wait
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise RunError(f"{path}: is a link or no file; a run keeps its own files: copy the folder with cp -rL")
         manifest = read_json(folder / "manifest.json")
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
             raise RunError(f"{folder / 'manifest.json'}: damaged; {MEND}")
@@ -73,9 +75,6 @@ class Run:
             raise RunError(
                 f"{folder}: run format {manifest.get('format')}, known are those up to {FORMAT}; update nanolm"
             )
-        for path in folder.iterdir():  # what a stranger's link points at is neither read nor written
-            if path.is_symlink():
-                raise RunError(f"{path}: is a link; a run keeps its own files: copy the folder with cp -rL")
         run = cls(folder, {}, manifest)
         config, changed = read_json(run.file("config.json")), manifest.get("changed", {})
         if not isinstance(config, dict) or not isinstance(changed, dict):
@@ -154,14 +153,11 @@ class Run:
         path = self.weights(which)
         tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
         config = fill(ModelConfig, self.config.get("model", {}), "model")
-        vocabulary, context = len(self.tokenizer()), config.context or LONGEST + 1
+        vocabulary, context = len(self.tokenizer()), config.context or 0
         wanted: dict[str, Any] = {}
-        if context <= LONGEST and config.nblocks <= len(tensors):
-            try:
-                with torch.device("meta"):
-                    wanted = Transformer(config, vocabulary, context).state_dict()
-            except RuntimeError:  # sizes beyond 64 bits
-                wanted = {}
+        if context and config.nblocks <= len(tensors):
+            with torch.device("meta"):
+                wanted = Transformer(config, vocabulary, context).state_dict()
         if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
             raise RunError(f"{path}: its weights are not those of the model in config.json; {MEND}")
         model = Transformer(config, vocabulary, context)

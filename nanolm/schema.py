@@ -5,6 +5,7 @@ Imports nothing heavy, so that `--cfg job` answers at once.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from nanolm.training.config import TrainConfig
 
 # What Hydra must not parse; `sweep` is also a folder of conf/
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
+NO_OPTION = re.compile(r"[-+.\d{\[]|(true|false|nan|inf)$", re.IGNORECASE)
 CONF = str(Path(__file__).resolve().parent.parent / "conf")
 
 
@@ -153,9 +155,13 @@ def door(verb: str, main: Callable[..., Any]) -> None:
         except (NanolmError, OSError) as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
 
+    multirun = {"-m", "--multirun"} & set(sys.argv)
+    for key, _, text in [argument.partition("=") for argument in sys.argv[1:] if not multirun]:
+        if Path(CONF, key).is_dir() and NO_OPTION.match(text):  # Hydra has no words for it
+            complain(verb, NanolmError(f"{key}={text}: must be a name; there are {choices(key)}"))
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
     try:
-        if {"-m", "--multirun"} & set(sys.argv):
+        if multirun:
             from nanolm.sweep import guarded
 
             guarded(run)

@@ -58,7 +58,7 @@ def normalise(text: str, mode: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """The text with what a terminal might obey (escapes, carriage returns, marks that turn the direction) as escapes."""
+    """The text with what a terminal might obey (escapes, carriage returns, turns of direction) spelled out."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

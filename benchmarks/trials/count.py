@@ -16,6 +16,8 @@ class Count:
     def add(self, what: str, found: list[str]) -> None:
         """One trial; `found`: what was wrong with it."""
         self.trials += 1
+        if self.trials % 10 == 0:
+            print(f"{self.kind}: {self.trials} trials, {len(self.failures)} failures", file=sys.stderr, flush=True)
         if found:
             self.failures.append(f"{what}: {'; '.join(found)}")
             print(f"FAILED {self.failures[-1]}", file=sys.stderr, flush=True)

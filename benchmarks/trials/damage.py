@@ -8,13 +8,12 @@ import random
 import shutil
 from pathlib import Path
 
+from tiny_run import tiny_config
+
+from nanolm.training.train import train
 from trials.count import Count
 from trials.fork import child
 from trials.verbs import VERBS, judged, tried, watched
-
-from nanolm.training.train import train
-
-from tiny_run import tiny_config  # isort: skip
 
 CHECKED = ("config.json", "tokenizer.json", "speller.json", "best.safetensors", "last.safetensors", "status.json")
 LATE = ("metrics.csv", "test_bits.csv", "samples.txt")

@@ -18,18 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+import torch._dynamo  # noqa: F401  (as slow as all the rest, and else imported by every child)
+from tiny_run import rows
 
-import torch._dynamo  # noqa: E402, F401  (as slow as all the rest, and else imported by every child)
-from tiny_run import rows  # noqa: E402
-
-from nanolm.complaint import one_line  # noqa: E402
-from nanolm.config import NanolmError  # noqa: E402
-from nanolm.run import BEST, LAST  # noqa: E402
-from nanolm.training import loop, report  # noqa: E402
-from nanolm.weights import read_weights  # noqa: E402
+from nanolm.complaint import one_line
+from nanolm.config import NanolmError
+from nanolm.run import BEST, LAST
+from nanolm.training import loop, report
+from nanolm.weights import read_weights
 
 PHASES = ["start", "take_step", "evaluate", "save_checkpoint", "write_weights", "finish"]
 phase = mmap.mmap(-1, 8)  # shared: what the child is doing, and how many phases it has begun
@@ -106,7 +102,7 @@ def _telling(function: Callable[..., Any], number: int, pause: float) -> Callabl
 
 
 def strike(pid: int, number: signal.Signals, after: float, within: int | None) -> tuple[str, bool]:
-    """Sends the signal `after` seconds, or once the child is in phase `within` after that; (phase, whether it lived)."""
+    """Sends the signal `after` seconds, or when phase `within` comes after that; (phase, whether it lived)."""
     end = time.perf_counter() + after
     while time.perf_counter() < end or (within is not None and phase[0] != within):
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):

@@ -13,16 +13,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nanolm.files import sha256
 from trials.count import Count
 from trials.damage import make
 from trials.verbs import VERBS, tried
 
-from nanolm.files import sha256
-
 SHELL = "a\x1b]0;owned\x07\x1b[2J\r\u202e$(touch OWNED)`touch OWNED`<img src=x onerror=alert(1)>&lt;'\";|../../x"
 JUNK: list[Any] = [None, True, -1, 0, 1, 10**9, 2**63, 10**30, 1e308, float("nan"), "", SHELL, [], [[]], {}, {"a": [1]}]
-JUNK += ["../../../../etc/passwd", "/etc/passwd", "/dev/zero", "/proc/self/environ", "???", "${oc.env:HOME}", "x" * 10**6]
-JUNK += [{"_target_": "os.system", "command": "touch OWNED"}, {"name": "os"}, {"name": "files", "path": "/etc/passwd"}]
+JUNK += [
+    "../../../../etc/passwd",
+    "/etc/passwd",
+    "/dev/zero",
+    "/proc/self/environ",
+    "???",
+    "${oc.env:HOME}",
+    "x" * 10**6,
+]
+JUNK += [
+    "x" * 10**6,
+    {"_target_": "os.system", "command": "touch OWNED"},
+    {"name": "os"},
+    {"name": "files", "path": "/etc/passwd"},
+]
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 FILES = ("config.json", "manifest.json", "status.json", "tokenizer.json", "speller.json", "environment.json")
 

@@ -3,13 +3,10 @@
 In: how many trials. Out: a Count of each kind. Each run is resumed to its end and compared with one never interrupted.
 """
 
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,17 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trials.count import Count
-from trials.fork import COMPLAINT, PHASES, child, differences, history, metrics, strike, watched
+from tiny_run import tiny_config
 
 from nanolm.run import Run
 from nanolm.tracking import TrackingConfig
 from nanolm.training.config import TrainConfig
 from nanolm.training.train import train
+from trials.count import Count
+from trials.fork import COMPLAINT, PHASES, child, differences, history, metrics, strike, watched
 
-from tiny_run import tiny_config  # isort: skip
-
-TRACKED = 10  # every so many-th trial keeps a W&B record, and draws its curves
+TRACKED = 20  # every so many-th trial keeps a W&B record, and draws its curves
 STARTS = 6.0  # seconds, within which a tracked trial is hit
 
 
@@ -151,7 +147,7 @@ def complained(status: int, output: str, reason: str) -> list[str]:
 
 
 def read_only(count: Count, folder: Path, trials: int, seed: int) -> None:
-    """Outputs that are read-only at the start, or at the resume of a killed run: one line; writable again, it goes on."""
+    """Outputs read-only at the start, or at the resume of a killed run: one line; writable again, it goes on."""
     chance, log = random.Random(seed), folder / "log.txt"
     whole, out = folder / "out" / "whole", folder / "ro"
     assert child(lambda: start_or_resume(folder, whole), log).status == 0

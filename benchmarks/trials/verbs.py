@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trials.fork import CRASH, Ended, child, watched
+from tiny_run import tiny_config
 
-from nanolm.attention import attend
 from nanolm.app.models import Models
 from nanolm.app.runs import comparison
+from nanolm.attention import attend
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
 from nanolm.config import build
@@ -25,11 +25,10 @@ from nanolm.files import sha256
 from nanolm.generating import write
 from nanolm.generator import load
 from nanolm.training.train import train
-
-from tiny_run import tiny_config  # isort: skip
+from trials.fork import CRASH, Ended, child, watched
 
 MEMORY = 6 * 2**30  # bytes of address space beyond which a child has lost
-SECONDS = 60
+SECONDS = 30
 GREEDY = build("decode", {"name": "greedy", "max_new_tokens": 12})
 
 
@@ -119,5 +118,3 @@ def judged(ended: Ended, result: Any, usual: Any, names: list[str]) -> list[str]
     if not ended.status and result != usual and not said:
         return ["another answer without a word"]
     return []
-
-

@@ -100,7 +100,13 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
     """Prints the table of results, the samples and the next commands."""
     folder = session.run.folder
     table = Table(
-        "", "bits per byte", "floor", "above it", "perplexity*", title=escape(harmless(str(folder))), title_justify="left"
+        "",
+        "bits per byte",
+        "floor",
+        "above it",
+        "perplexity*",
+        title=escape(harmless(f"{folder}")),
+        title_justify="left",
     )
     for split in ("val", "test"):
         bpb, floor = (figures.get(f"{split}_{name}") for name in ("bpb", "floor"))

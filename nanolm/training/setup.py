@@ -4,6 +4,7 @@ In: a TrainConfig, and the run to start from where there is one. Out: a Job. Wri
 """
 
 import math
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from nanolm.batches import TrainingBatches
 from nanolm.config import ConfigError
 from nanolm.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.hardware import pick_device, pick_precision
+from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
 from nanolm.run import Run
 from nanolm.tokenizer.base import Tokenizer
@@ -68,9 +70,23 @@ def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
     multiple = math.gcd(8, context)  # padding never exceeds the context
     batches = TrainingBatches(encoded["train"], context, config.batch_size, config.data_seed, multiple)
     torch.manual_seed(config.seed)
+    affordable(config.model, len(tokenizer), context, device.type)
     model = Transformer(config.model, len(tokenizer), context).to(device)
     optimizer = config.optim.build(model)
     return Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
+
+
+def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) -> None:
+    """ConfigError where the model (on a CPU with its gradient and the optimizer's two copies) exceeds the memory."""
+    with torch.device("meta"):
+        parameters = sum(Transformer(config, vocabulary, context).summary().values())
+    needed, there = (
+        4 * parameters * (4 if device == "cpu" else 1),
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )
+    if needed > there:
+        sizes = f"{parameters:,} parameters need {needed / 2**30:,.0f} GiB, this machine has {there / 2**30:,.0f}"
+        raise ConfigError(f"model: {sizes}; lower model.dims or model.nblocks")
 
 
 def natural_context(encoded: Encoded) -> int:
