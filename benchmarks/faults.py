@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from trials import damage, hostile, inputs, kill
+from trials import damage, hostile, inputs, kill, load
 from trials.count import Count
 
 KINDS: dict[str, tuple[Callable[..., None], int]] = {  # the trials, and how many where the user doesn't say
@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[Callable[..., None], int]] = {  # the trials, and how man
     "damage": (damage.damage, 3),
     "hostile": (hostile.hostile, 300),
     "input": (inputs.inputs, 10_000),
+    "app": (load.app, 50),
 }
 MEMORY = Path("/dev/shm")  # where a file is on the disk at once: a kill needs no more
 
