@@ -46,6 +46,8 @@ def between(
     """Raises ConfigError unless low <= value <= high (low < value where `open_low`); None passes."""
     if value is None:
         return
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{key}: must be a number below 2^63")
     if not (low < value if open_low else low <= value) or not value <= high or not math.isfinite(value):
         bounds = [f"{'above' if open_low else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (
             high < math.inf
@@ -73,7 +75,7 @@ def build(group: str, values: Mapping[str, Any]) -> Any:
 
     Raises ConfigError for an unknown option, an unknown key, or a value of the wrong type.
     """
-    name = values.get("name")
+    name = values.get("name") if isinstance(values, Mapping) else values
     one_of(f"{group}.name", name, list(options(group)))
     return fill(options(group)[str(name)], values, group)
 
@@ -81,6 +83,8 @@ def build(group: str, values: Mapping[str, Any]) -> Any:
 def fill(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
     """`cls(**values)` with every key and type checked against the dataclass; errors name `prefix.key`."""
     hints = get_type_hints(cls)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix}={values!r}: must be a table of {', '.join(hints)}")
     for key, value in values.items():
         if key not in hints:
             raise ConfigError(f"{prefix}.{key}: no such key; there are {', '.join(sorted(hints))}")
@@ -99,10 +103,10 @@ def _type_name(hint: Any) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if getattr(hint, "__args__", None) and type(None) in hint.__args__:
-        return value is None or any(_fits(value, arg) for arg in hint.__args__ if arg is not type(None))
     if getattr(hint, "__origin__", None) is list:
         return isinstance(value, list) and all(_fits(item, hint.__args__[0]) for item in value)
+    if parts := getattr(hint, "__args__", None):
+        return any(_fits(value, part) for part in parts)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

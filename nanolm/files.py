@@ -17,6 +17,7 @@ from typing import Any
 
 from nanolm.config import NanolmError
 
+LARGEST = 2**28  # bytes of a JSON file; a longer one is a mistake or an attack
 _SIZES = "sizes.json"  # the last file of a built folder: the size of each other one
 
 
@@ -52,6 +53,8 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """The value in a JSON file; NanolmError if the file is missing or damaged."""
     with _naming(path, "read"):
+        if (size := Path(path).stat().st_size) > LARGEST or not Path(path).is_file():
+            raise NanolmError(f"{path}: {size:,} bytes are too many for a JSON file of nanolm's, or it is no file")
         data = Path(path).read_bytes()
     try:
         return json.loads(data)

@@ -5,7 +5,6 @@ What a terminal might obey is shown as an escape.
 """
 
 import contextlib
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -14,9 +13,7 @@ from pathlib import Path
 from nanolm.config import DataError, between
 from nanolm.decode.base import DecodeConfig
 from nanolm.generator import Generator, load, say
-
-# What a terminal might obey (escapes, carriage returns, marks that turn the direction) or can't show (half characters)
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+from nanolm.text import harmless
 
 
 def write(
@@ -79,7 +76,7 @@ def ask() -> Iterator[str]:
 
 def visible(text: str) -> str:
     """The text with what a terminal might obey, or stdout can't encode, written as escapes."""
-    text = UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    text = harmless(text)
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

@@ -30,7 +30,6 @@ from nanolm.weights import read_weights
 
 FORMAT = 1  # raised when an older nanolm could no longer read a run; older runs keep loading
 BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
-LONGEST = 2**17  # tokens of context; what a stranger's config asks for beyond that is not allocated
 MEND = "copy the run folder again, or train it again"
 
 
@@ -67,6 +66,9 @@ class Run:
         folder = Path(folder)
         if not cls.resumable(folder):
             raise RunError(f"{folder}: no run folder (it has no manifest.json); python train.py makes one")
+        for path in folder.iterdir():  # what a stranger's link points at is neither read nor written; a pipe would wait
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise RunError(f"{path}: is a link or no file; a run keeps its own files: copy the folder with cp -rL")
         manifest = read_json(folder / "manifest.json")
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
             raise RunError(f"{folder / 'manifest.json'}: damaged; {MEND}")
@@ -75,7 +77,10 @@ class Run:
                 f"{folder}: run format {manifest.get('format')}, known are those up to {FORMAT}; update nanolm"
             )
         run = cls(folder, {}, manifest)
-        run.config = read_json(run.file("config.json")) | manifest.get("changed", {})
+        config, changed = read_json(run.file("config.json")), manifest.get("changed", {})
+        if not isinstance(config, dict) or not isinstance(changed, dict):
+            raise RunError(f"{folder / 'config.json'}: holds no config; {MEND}")
+        run.config = config | changed
         return run
 
     @staticmethod
@@ -100,7 +105,8 @@ class Run:
     def status(self) -> dict[str, Any]:
         """state (running, finished, interrupted, failed), corpus, val_bpb, test_bpb, step, seconds, error ..."""
         status = read_json(self.folder / "status.json")
-        if not isinstance(status, dict):
+        listed = self.manifest["files"].get("status.json")  # once the run is finished
+        if not isinstance(status, dict) or listed not in (None, sha256(self.folder / "status.json")):
             raise RunError(f"{self.folder / 'status.json'}: damaged; python train.py resume={self.folder} mends it")
         return status
 
@@ -108,6 +114,8 @@ class Run:
         """Merges `fields` into status.json."""
         old = self.status() if (self.folder / "status.json").exists() else {}
         write_json(self.folder / "status.json", old | fields)
+        if (old | fields).get("state") == "finished":
+            self.list_files("status.json")
 
     def finished(self) -> bool:
         """Whether the run fulfilled its plan; a status that can't be read says no."""
@@ -152,17 +160,14 @@ class Run:
         if rounded and quantize == "bf16":
             raise ConfigError(f"quantize=bf16: the weights of {self.folder} are int8 already; leave it out")
         config = fill(ModelConfig, self.config.get("model", {}), "model")
-        vocabulary, context = len(self.tokenizer()), config.context or LONGEST + 1
+        vocabulary, context = len(self.tokenizer()), config.context or 0
         wanted: dict[str, Any] = {}
-        if context <= LONGEST and config.nblocks <= len(tensors):
-            try:
-                with torch.device("meta"):
-                    sketch = Transformer(config, vocabulary, context)
-                    if rounded:
-                        round_weights(sketch)
-                    wanted = sketch.state_dict()
-            except RuntimeError:  # sizes beyond 64 bits
-                wanted = {}
+        if context and config.nblocks <= len(tensors):
+            with torch.device("meta"):
+                sketch = Transformer(config, vocabulary, context)
+                if rounded:
+                    round_weights(sketch)
+                wanted = sketch.state_dict()
         if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
             raise RunError(f"{path}: its weights are not those of the model in config.json; {MEND}")
         model = Transformer(config, vocabulary, context)

@@ -32,6 +32,7 @@ from nanolm.training.config import TrainConfig
 # What Hydra must not parse; `sweep` is also a folder of conf/
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
 EXTRAS = {"gradio": "app"}  # packages that not everybody installs: the extra of pyproject.toml that brings each
+NO_OPTION = re.compile(r"[-+.\d{\[]|(true|false|nan|inf)$", re.IGNORECASE)
 CONF = str(Path(__file__).resolve().parent.parent / "conf")
 
 
@@ -164,7 +165,7 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             if verb == "train":
                 return main(config, overrides=list(hydra_config.overrides.task))
             return main(config)
-        except NanolmError as error:  # here, because Hydra would print a line of its own first
+        except (NanolmError, OSError) as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
         except ModuleNotFoundError as error:
             if error.name not in EXTRAS:
@@ -172,9 +173,13 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             extra = f"pip install -e '.[{EXTRAS[error.name]}]'"
             complain(verb, NanolmError(f"needs the package {error.name}, which is not installed: {extra}"))
 
+    multirun = {"-m", "--multirun"} & set(sys.argv)
+    for key, _, text in [argument.partition("=") for argument in sys.argv[1:] if not multirun]:
+        if Path(CONF, key).is_dir() and NO_OPTION.match(text):  # Hydra has no words for it
+            complain(verb, NanolmError(f"{key}={text}: must be a name; there are {choices(key)}"))
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
     try:
-        if {"-m", "--multirun"} & set(sys.argv):
+        if multirun:
             from nanolm.sweep import guarded
 
             guarded(run)

@@ -17,6 +17,7 @@ _CITATION = re.compile(r"\[(?:(?:note |nb )?\d{1,9}|[a-z]|[a-z ]{1,40} needed)\]
 _DOTS = re.compile(r"\.(?: \.)+")
 _PIECE = re.compile(r"\w+|\n|[^\S\n]+|[^\w\s]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class _CleanTable(dict[int, str | None]):
@@ -54,6 +55,11 @@ def normalise(text: str, mode: str) -> str:
     text = _CITATION.sub("", text.lower()).translate(_TABLE)
     text = " ".join(unicodedata.normalize("NFC", text).replace(".", " . ").split())
     return _DOTS.sub(".", text) if ". ." in text else text  # the regex is slow where there is nothing to find
+
+
+def harmless(text: str) -> str:
+    """The text with what a terminal might obey (escapes, carriage returns, turns of direction) spelled out."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def pieces(text: str, mode: str) -> list[str]:

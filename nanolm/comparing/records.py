@@ -92,6 +92,8 @@ def read(folder: Path) -> Record:
         if (folder / "manifest.json").exists() or not record.trouble:
             run = Run.open(folder)
             record.config, record.tokenizer = flat(run.config), run.manifest["files"].get("tokenizer.json", "")
+            for name in sorted(run.manifest["files"].keys() & {"metrics.csv", "test_bits.csv", "samples.txt"}):
+                run.file(name)  # raises where it is not what was written
         record.curves = _table(folder / "metrics.csv", ["tokens", "seconds"])
         record.bits = _table(folder / "test_bits.csv", ["document", "bits", "bytes"])
         if (folder / "samples.txt").exists():

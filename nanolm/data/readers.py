@@ -18,7 +18,7 @@ from nanolm.config import DataError
 TEXT = ("", ".txt", ".text", ".md")
 TABLES = (".csv", ".jsonl", ".parquet")
 DOCUMENTS = ("line", "paragraph", "file")
-_LARGEST_FIELD = 2**31 - 1  # characters in a cell; the csv module's own limit is 131,072
+LONGEST = 2**28  # bytes or characters of a line, a cell, a document: a packed file could hold more than the memory
 _UNREADABLE = (OSError, EOFError, zlib.error)  # what a missing, forbidden or damaged file raises, .gz included
 
 
@@ -53,23 +53,24 @@ def read_text(path: Path, document: str) -> Iterator[str]:
     """A plain text's lines, its paragraphs (parted by blank lines), or the whole of it, as `document` says."""
     if document == "line":
         yield from lines(path)
-    elif document == "file":
-        yield "".join(lines(path))
-    else:
-        paragraph: list[str] = []
-        for line in lines(path):
-            if not line.isspace():
-                paragraph.append(line)
-            elif paragraph:
-                yield "".join(paragraph)
-                paragraph = []
-        if paragraph:
-            yield "".join(paragraph)
+        return
+    parts, size = list[str](), 0
+    for line in lines(path):
+        if document == "file" or not line.isspace():
+            parts.append(line)
+            size += len(line)
+            if size > LONGEST:
+                raise DataError(f"{path}: a {document} of more than {LONGEST:,} characters; try data.document=line")
+        elif parts:
+            yield "".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield "".join(parts)
 
 
 def read_csv(path: Path, column: str, counts: Counter[str]) -> Iterator[str]:
     """The cells of one column. Rows with more or fewer cells than the header are left out and counted as `ragged`."""
-    csv.field_size_limit(_LARGEST_FIELD)
+    csv.field_size_limit(LONGEST)  # its own is 131,072
     rows = csv.reader(lines(path), strict=True)
     try:
         header = [name.strip() for name in next(rows, [])]
@@ -128,7 +129,9 @@ def lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with _open(path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
+                if len(line) > LONGEST:
+                    raise DataError(f"{path}: line {number} has more than {LONGEST:,} bytes; part it into lines")
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         mend = "convert the file, as with `iconv -f latin1 -t utf-8`"

@@ -30,7 +30,8 @@ class TinyPlots(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        between("data.plots", self.plots, 1)
+        between("data.plots", self.plots, 1, 10**8)
+        between("data.seed", self.seed)
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """Plot 0, plot 1, ... of the seed."""

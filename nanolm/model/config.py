@@ -43,9 +43,10 @@ class ModelConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in ("dims", "heads", "nblocks", "kv_heads", "hidden"):
-            between(f"model.{key}", getattr(self, key), 1)
-        between("model.context", self.context, 2)
+        for key in ("dims", "heads", "kv_heads", "hidden"):
+            between(f"model.{key}", getattr(self, key), 1, 2**20)
+        between("model.nblocks", self.nblocks, 1, 1000)
+        between("model.context", self.context, 2, 2**17)
         between("model.dropout", self.dropout, 0, 0.95)
         one_of("model.norm", self.norm, NORMS)
         one_of("model.norm_position", self.norm_position, NORM_POSITIONS)

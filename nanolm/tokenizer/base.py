@@ -19,7 +19,6 @@ from nanolm.tokenizer.library import normalizer
 PAD, UNK, BOS, EOS = range(4)
 SPECIALS = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
 FORMAT = 1
-LARGEST = 2**29  # bytes of a tokenizer.json: some ten million tokens; a longer file is a mistake or an attack
 
 
 @dataclass
@@ -117,9 +116,6 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
     Raises RunError, one line that names the file.
     """
-    path = Path(path)
-    if path.is_file() and path.stat().st_size > LARGEST:
-        raise RunError(f"{path}: {path.stat().st_size:,} bytes are too many for a tokenizer ({LARGEST:,} at most)")
     file = read_json(path)
     try:
         own = file["model"]["nanolm"]

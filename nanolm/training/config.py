@@ -53,7 +53,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         between("epochs", self.epochs, 0, 1e6, open_low=True)
         between("minutes", self.minutes, 0, 1e6, open_low=True)
-        for key in ("tokens", "batch_size", "accumulate", "threads", "eval_every", "patience", "log_every"):
+        between("threads", self.threads, 1, 4096)
+        for key in ("tokens", "batch_size", "accumulate", "eval_every", "patience", "log_every"):
             between(key, getattr(self, key), 1, 10**15)
         for key in ("seed", "data_seed"):
             between(key, getattr(self, key), 0, 2**63 - 1)

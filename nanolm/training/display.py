@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from nanolm.text import harmless
 from nanolm.training.parallel import processes
 from nanolm.training.setup import Job
 
@@ -32,7 +33,7 @@ def show_job(console: Console, job: Job, steps: int, compiled: bool) -> None:
         "plan": f"{steps:,} steps, {steps / job.steps_per_epoch:.3g} epochs, optimizer {job.config.optim.name}",
     }
     for name, line in lines.items():
-        console.print(f"{name:<10} {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(harmless(f"{name:<10} {line}"), markup=False, highlight=False, soft_wrap=True)
     for note in job.corpus.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 

@@ -19,17 +19,28 @@ class Metrics:
     """The open file, its first `keep` bytes kept and the rest cut; a word where it has lost rows."""
 
     def __init__(self, path: Path, keep: int) -> None:
-        if keep and not (path.exists() and path.stat().st_size >= keep):
+        self.file = open(path, "a+b")  # noqa: SIM115
+        whole = self.file.tell() >= keep
+        self.file.truncate(keep)
+        try:
+            self.kept()
+        except (ValueError, csv.Error):  # a bit has turned
+            whole = False
+        if not whole:
             print(f"{path}: rows are lost; those of the steps to come follow", file=sys.stderr)
             keep = 0
-        self.file = open(path, "a+b")  # noqa: SIM115
-        self.file.truncate(keep)
+            self.file.truncate(0)
         if not keep:
             self._write(COLUMNS)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Appends a row; what it lacks stays empty."""
         self._write([repr(row[column]) if column in row else "" for column in COLUMNS])
+
+    def kept(self) -> list[dict[str, float]]:
+        """The rows that are in the file, as they were added; cells that stayed empty are left out."""
+        with open(self.file.name, newline="") as file:
+            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
     def saved(self) -> int:
         """The length of the file in bytes, once the disk has them all."""

@@ -17,13 +17,14 @@ from nanolm.bits import Score, floor_bpb
 from nanolm.config import NanolmError
 from nanolm.files import write_atomic
 from nanolm.run import BEST, PREVIOUS
+from nanolm.text import harmless
 from nanolm.training.display import duration
 from nanolm.training.loop import Session, evaluate
 from nanolm.training.metrics import read_metrics
 from nanolm.weights import read_weights
 
 CURVES = ("loss.png", "perplexity.png", "bits_per_byte.png")
-LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "test_bits.csv")  # final once the run is finished
+LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.csv")  # final once the run is finished
 
 
 def finish(session: Session, console: Console) -> float:
@@ -99,7 +100,13 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
     """Prints the table of results, the samples and the next commands."""
     folder = session.run.folder
     table = Table(
-        "", "bits per byte", "floor", "above it", "perplexity*", title=escape(str(folder)), title_justify="left"
+        "",
+        "bits per byte",
+        "floor",
+        "above it",
+        "perplexity*",
+        title=escape(harmless(f"{folder}")),
+        title_justify="left",
     )
     for split in ("val", "test"):
         bpb, floor = (figures.get(f"{split}_{name}") for name in ("bpb", "floor"))
@@ -119,4 +126,4 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
         f"  python train.py resume={folder} epochs={2 * max(1, round(figures['epochs']))}",
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)

@@ -4,8 +4,10 @@ In: the composed config and the words typed by the user. Out: the config that co
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nanolm.config import ConfigError, RunError, plain
@@ -34,6 +36,11 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
         own = replace(own, **{"minutes": None, "tokens": None, **budget})
     elif run.finished():
         raise RunError(f"{run.folder}: is finished; give a larger budget to go on, as in epochs={own.epochs * 2:g}")
+    if not run.folder.resolve().is_relative_to(Path(own.outputs).resolve()):  # moved here, or a stranger's
+        own = replace(own, outputs=config.outputs)
+    if own.tracking.mode == "online" and config.tracking.mode != "online":
+        print("tracked offline: to go on online, give tracking=online again", file=sys.stderr)
+        own = replace(own, tracking=replace(own.tracking, mode=config.tracking.mode))
     for key in keys:
         if key in ("device", "outputs", "tracking"):
             own = replace(own, **{key: getattr(config, key)})

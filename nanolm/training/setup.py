@@ -3,6 +3,7 @@
 In: a TrainConfig, and the run to start from where there is one. Out: a Job. Writes nothing but caches.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nanolm.batches import TrainingBatches
 from nanolm.config import ConfigError
 from nanolm.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.hardware import pick_device, pick_precision
+from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
 from nanolm.run import Run
 from nanolm.tokenizer.base import Tokenizer
@@ -63,6 +65,7 @@ def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
     multiple = padding_multiple(device.type, context)
     batches = TrainingBatches(encoded["train"], context, config.batch_size, config.data_seed, multiple)
     torch.manual_seed(config.seed)
+    affordable(config.model, len(tokenizer), context, device.type)
     model = Transformer(config.model, len(tokenizer), context).to(device)
     optimizer = config.optim.build(model)
     return Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
@@ -71,6 +74,19 @@ def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
 def padding_multiple(device: str, context: int) -> int:
     """What the lengths of batches are multiples of: a GPU gets at most LENGTHS of them, a CPU no padding for it."""
     return 1 if device == "cpu" else -(-context // (8 * LENGTHS)) * 8
+
+
+def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) -> None:
+    """ConfigError where the model (on a CPU with its gradient and the optimizer's two copies) exceeds the memory."""
+    with torch.device("meta"):
+        parameters = sum(Transformer(config, vocabulary, context).summary().values())
+    needed, there = (
+        4 * parameters * (4 if device == "cpu" else 1),
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )
+    if needed > there:
+        sizes = f"{parameters:,} parameters need {needed / 2**30:,.0f} GiB, this machine has {there / 2**30:,.0f}"
+        raise ConfigError(f"model: {sizes}; lower model.dims or model.nblocks")
 
 
 def natural_context(encoded: Encoded) -> int:

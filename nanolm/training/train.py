@@ -45,14 +45,19 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
         if not first:
             lend()
             return math.nan
-        if config.resume is None:
-            run, job = begin(config, overrides, folder)
+        try:
+            if config.resume is None:
+                run, job = begin(config, overrides, folder)
+                with run.hold():
+                    return work(job, run, Progress())
+            run, config = resumed(config, overrides)
             with run.hold():
-                return work(job, run, Progress())
-        run, config = resumed(config, overrides)
-        with run.hold():
-            job, progress = restore(config, run)
-            return work(job, run, progress)
+                for part in run.folder.glob(".*.part"):  # of a file that was being written when the run was killed
+                    part.unlink()
+                job, progress = restore(config, run)
+                return work(job, run, progress)
+        except OSError as error:
+            raise RunError(refusal(error, Path(config.outputs))) from error
 
 
 def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Job]:
@@ -82,6 +87,7 @@ def restore(config: TrainConfig, run: Run) -> tuple[Job, Progress]:
     plan = old | make_plan(job, old)
     progress = load_checkpoint(run.folder, job.model, job.optimizer, job.device)
     if progress is None:
+        print(f"{run.folder}: there is no checkpoint, so it starts at its beginning", file=sys.stderr)
         progress = Progress()
         if config.init is not None:
             load_weights(job, Run.open(config.init))
@@ -122,6 +128,8 @@ def work(job: Job, run: Run, progress: Progress) -> float:
     write_json(run.folder / "status.json", first_status(job, run, progress))
     metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
     tracker = Tracker(job.config.tracking, Path(job.config.outputs), about(job, run))
+    for row in metrics.kept():  # a kill may have come before W&B had them
+        tracker.log(row)
     display = Display(console, plan["steps"], progress.step)
     status = 1
     try:
@@ -133,7 +141,8 @@ def work(job: Job, run: Run, progress: Progress) -> float:
             status = 0
             return value
     finally:
-        metrics.file.close()
+        with suppress(OSError):  # of a full disk: said already
+            metrics.file.close()
         tracker.close(status)
 
 
@@ -146,7 +155,7 @@ def ending(run: Run, progress: Progress, stop: Stop) -> Iterator[None]:
         stopped = isinstance(error, StopNow | KeyboardInterrupt)
         line = str(error) if isinstance(error, NanolmError) else repr(error)
         if isinstance(error, OSError):
-            line = f"{error.filename or run.folder}: {error.strerror}; check free space and permissions"
+            line = refusal(error, run.folder)
         elif isinstance(error, torch.OutOfMemoryError):
             line = f"{run.folder}: no memory left on the GPU; lower batch_size and raise accumulate"
         end = {"state": "interrupted"} if stopped else {"state": "failed", "error": line}
@@ -159,3 +168,8 @@ def ending(run: Run, progress: Progress, stop: Stop) -> Iterator[None]:
         if isinstance(error, OSError | torch.OutOfMemoryError):
             raise RunError(line) from error
         raise
+
+
+def refusal(error: OSError, folder: Path) -> str:
+    """A full or read-only disk in one line."""
+    return f"{error.filename or folder}: {error.strerror}; check free space and permissions"
