@@ -68,7 +68,8 @@ def test_damage_is_one_line_that_names_the_file(run: Path, name: str, damage: st
         path.write_bytes(contents[damage])
     if (name, damage) == ("manifest.json", "flip"):
         path.write_text(path.read_text().replace("format", "fxrmat"))
-    with pytest.raises(NanolmError, match=name.replace(".", r"\.") if damage != "flip" else "") as caught:
+    says = "run format" if (name, damage) == ("manifest.json", "flip") else name.replace(".", r"\.")
+    with pytest.raises(NanolmError, match=says) as caught:
         Run.open(run).model("best")
     assert "\n" not in str(caught.value)
 
