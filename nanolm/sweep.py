@@ -27,6 +27,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nanolm.complaint import one_line
 from nanolm.config import NanolmError
 from nanolm.files import write_json
 from nanolm.jobs import BEGUN, NOTE, Job, job_name, last_part, named, record_failure, report
@@ -225,6 +226,9 @@ def guarded(sweep: Callable[[], Any]) -> None:
         sweep()
     except SystemExit as end:
         status = int(end.code or 0)
+    except RuntimeError as error:  # of the launcher: there is no cluster here, a worker was killed
+        print(f"train.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+        status = 1
     finally:
         failed = report(current[0]) if current else 0
     raise SystemExit(status or (1 if failed else 0))

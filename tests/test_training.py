@@ -173,6 +173,7 @@ def test_a_missing_compiler_costs_one_line(
 ) -> None:
     import torch._inductor.config
 
+    torch._dynamo.reset()  # what another test has compiled
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
     train(tiny_config(tmp_path, compile="on", epochs=1), folder=tmp_path / "run")
