@@ -42,6 +42,7 @@ NOT_THE_RESULT = (
     "threads",
     "resume",
 )  # keys outside a job's identity
+DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg")  # what `plots.py` imports late
 STOP_SECONDS = 120.0  # what a job gets to save itself when the sweep is stopped
 current: Path | None = None  # the sweep's folder, once Hydra has begun it
 
@@ -172,7 +173,7 @@ def _threads(launcher: Any) -> int | None:
 def _run_child(verb: Callable[..., Any], config: Any, new: Path | None, folder: Path, log: Path | None) -> None:
     """The job in a process forked from a server that has the heavy imports: what kills it kills nothing else."""
     multiprocessing.set_start_method("forkserver", force=True)  # in a joblib worker it is one that no child knows
-    multiprocessing.set_forkserver_preload(["nanolm.training.train", "torch._dynamo"])
+    multiprocessing.set_forkserver_preload(["nanolm.training.train", "torch._dynamo", *DRAWING])
     child = multiprocessing.Process(target=_child, args=(os.getpid(), verb, config, new, folder, log), name=folder.name)
     child.start()
     child.join()
