@@ -13,8 +13,8 @@ from pathlib import Path
 from timer import machine
 
 ROOT = Path(__file__).resolve().parent.parent
-JOBS = 6
-WORDS = ["-m", "model=tiny", "data.plots=2000", "tokens=20000", "samples=0", "tracking=disabled"]
+JOBS = 5
+WORDS = ["-m", "model=tiny", "data.plots=1000", "tokens=5000", "samples=0", "tracking=disabled"]
 
 
 def main() -> None:
