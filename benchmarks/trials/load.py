@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import untrained
+
 from trials import ROOT
 from trials.count import Count
 
