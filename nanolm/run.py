@@ -149,20 +149,11 @@ class Run:
         return path
 
     def model(self, which: str = "best", device: Any = "cpu") -> Transformer:
-        """The model with the best or last weights, in eval mode. Shapes are compared before anything is allocated."""
+        """The model with the best or last weights, in eval mode."""
         path = self.weights(which)
         tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
         config = fill(ModelConfig, self.config.get("model", {}), "model")
-        vocabulary, context = len(self.tokenizer()), config.context or 0
-        wanted: dict[str, Any] = {}
-        if context and config.nblocks <= len(tensors):
-            with torch.device("meta"):
-                wanted = Transformer(config, vocabulary, context).state_dict()
-        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
-            raise RunError(f"{path}: its weights are not those of the model in config.json; {MEND}")
-        model = Transformer(config, vocabulary, context)
-        model.load_state_dict(tensors)
-        return model.to(device).eval()
+        return loaded(path, config, len(self.tokenizer()), tensors).to(device)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -173,6 +164,19 @@ class Run:
             except BlockingIOError:
                 raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it") from None
             yield
+
+
+def loaded(path: Path, config: ModelConfig, vocabulary: int, tensors: dict[str, torch.Tensor]) -> Transformer:
+    """The model of these weights, in eval mode. Shapes are compared before anything is allocated: a config may lie."""
+    wanted: dict[str, Any] = {}
+    if config.context and config.nblocks <= len(tensors):
+        with torch.device("meta"):
+            wanted = Transformer(config, vocabulary, config.context).state_dict()
+    if not wanted or {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
+        raise RunError(f"{path}: its weights are not those of the model in the config beside it; {MEND}")
+    model = Transformer(config, vocabulary, config.context or 0)
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def new_folder(outputs: Path, *parts: str | None) -> Path:
