@@ -105,6 +105,8 @@ def _type_name(hint: Any) -> str:
 def _fits(value: Any, hint: Any) -> bool:
     if getattr(hint, "__origin__", None) is list:
         return isinstance(value, list) and all(_fits(item, hint.__args__[0]) for item in value)
+    if getattr(hint, "__origin__", None) is dict:
+        return isinstance(value, dict)
     if parts := getattr(hint, "__args__", None):
         return any(_fits(value, part) for part in parts)
     if hint is float:

@@ -150,38 +150,24 @@ class Run:
         return path
 
     def model(self, which: str = "best", device: Any = "cpu", quantize: str | None = None) -> Transformer:
-        """The model with the best or last weights, in eval mode. Shapes are compared before anything is allocated.
+        """The model with the best or last weights, in eval mode.
 
         quantize: bf16, int8, or None: as they lie in the file, which may be int8 (export.py writes such runs).
         """
         path = self.weights(which)
         tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
-        rounded = any(tensor.dtype == torch.int8 for tensor in tensors.values())
+        config = fill(ModelConfig, self.config.get("model", {}), "model")
+        model, rounded = loaded(path, config, len(self.tokenizer()), tensors), is_rounded(tensors)
         if rounded and quantize == "bf16":
             raise ConfigError(f"quantize=bf16: the weights of {self.folder} are int8 already; leave it out")
-        config = fill(ModelConfig, self.config.get("model", {}), "model")
-        vocabulary, context = len(self.tokenizer()), config.context or 0
-        wanted: dict[str, Any] = {}
-        if context and config.nblocks <= len(tensors):
-            with torch.device("meta"):
-                sketch = Transformer(config, vocabulary, context)
-                if rounded:
-                    round_weights(sketch)
-                wanted = sketch.state_dict()
-        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
-            raise RunError(f"{path}: its weights are not those of the model in config.json; {MEND}")
-        model = Transformer(config, vocabulary, context)
-        if rounded:
-            round_weights(model)
-        model.load_state_dict(tensors)
         if quantize == "int8" and not rounded:
             round_weights(model)
-        return model.to(device, torch.bfloat16 if quantize == "bf16" else None).eval()
+        return model.to(device, torch.bfloat16 if quantize == "bf16" else None)
 
     def trained(self, which: str = "best") -> Transformer:
         """The model as it was trained; RunError where the folder holds rounded weights only."""
         model = self.model(which)
-        if model.embedding.weight.dtype == torch.int8:
+        if is_rounded(model.state_dict()):
             raise RunError(f"{self.folder}: its weights are int8, for writing only; take the run that they came from")
         return model
 
@@ -194,6 +180,31 @@ class Run:
             except BlockingIOError:
                 raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it") from None
             yield
+
+
+def is_rounded(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether some of the weights are int8."""
+    return any(tensor.dtype == torch.int8 for tensor in tensors.values())
+
+
+def loaded(path: Path, config: ModelConfig, vocabulary: int, tensors: dict[str, torch.Tensor]) -> Transformer:
+    """The model of these weights, in eval mode. Shapes are compared before anything is allocated: a config may lie."""
+
+    def made() -> Transformer:
+        model = Transformer(config, vocabulary, config.context or 0)
+        if is_rounded(tensors):
+            round_weights(model)
+        return model
+
+    wanted: dict[str, Any] = {}
+    if config.context and config.nblocks <= len(tensors):
+        with torch.device("meta"):
+            wanted = made().state_dict()
+    if not wanted or {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
+        raise RunError(f"{path}: its weights are not those of the model in the config beside it; {MEND}")
+    model = made()
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def new_folder(outputs: Path, *parts: str | None) -> Path:

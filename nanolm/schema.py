@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nanolm.comparing.config import CompareConfig
 from nanolm.complaint import one_line
-from nanolm.config import GROUPS, MISSING, NanolmError, options
+from nanolm.config import GROUPS, MISSING, ConfigError, NanolmError, options
 from nanolm.data.base import DataConfig
 from nanolm.decode.base import DecodeConfig
 from nanolm.model.config import ModelConfig
@@ -174,9 +174,6 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             complain(verb, NanolmError(f"needs the package {error.name}, which is not installed: {extra}"))
 
     multirun = {"-m", "--multirun"} & set(sys.argv)
-    for key, _, text in [argument.partition("=") for argument in sys.argv[1:] if not multirun]:
-        if Path(CONF, key).is_dir() and NO_OPTION.match(text):  # Hydra has no words for it
-            complain(verb, NanolmError(f"{key}={text}: must be a name; there are {choices(key)}"))
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
     try:
         if multirun:
@@ -184,12 +181,20 @@ def door(verb: str, main: Callable[..., Any]) -> None:
 
             guarded(run)
         else:
+            check_options(sys.argv[1:])
             run()
     except (hydra.errors.HydraException, OmegaConfBaseException, NanolmError) as error:
         complain(verb, error)
     except KeyboardInterrupt:
         print(f"{verb}.py: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def check_options(argv: list[str]) -> None:
+    """ConfigError for a group that is given a number, a truth value or a table: Hydra has no words for it."""
+    for key, _, text in (argument.partition("=") for argument in argv):
+        if Path(CONF, key).is_dir() and NO_OPTION.match(text):
+            raise ConfigError(f"{key}={text}: must be a name; there are {choices(key)}")
 
 
 def train(config: TrainConfig, **how: Any) -> float:

@@ -15,7 +15,7 @@ from nanolm.config import NanolmError, fill
 from nanolm.files import read_json
 from nanolm.generator import Generator
 from nanolm.model.config import ModelConfig
-from nanolm.model.transformer import Transformer
+from nanolm.run import loaded
 from nanolm.tokenizer.base import load_tokenizer
 from nanolm.weights import read_weights
 
@@ -33,8 +33,7 @@ def generator(folder: Path) -> Generator:
     """The model in the folder; NanolmError where a file is missing or damaged."""
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     config = fill(ModelConfig, read_json(folder / "model.json"), "model")
-    model = Transformer(config, len(tokenizer), config.context or 2)
-    model.load_state_dict(read_weights(folder / "model.safetensors")[0])
+    model = loaded(folder / "model.safetensors", config, len(tokenizer), read_weights(folder / "model.safetensors")[0])
     return Generator(model, tokenizer, tell=lambda line: gr.Info(escape(line)))
 
 

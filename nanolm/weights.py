@@ -39,7 +39,7 @@ def read_weights(path: Path, part: str = "") -> tuple[dict[str, Tensor], Any]:
         note, sha256 = own["note"], own["sha256"]
     except FileNotFoundError:
         raise RunError(f"{path}: missing") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: damaged, or not a file of nanolm's ({_first_line(error)})") from None
     if sha256 != _digest(tensors, note):
         raise RunError(f"{path}: damaged, its checksum differs")

@@ -48,6 +48,7 @@ def test_help_names_the_choices(verb: str) -> None:
         ("model.dims=abc", "model.dims=abc: must be a whole number"),
         ("optim.lr=true", "optim.lr=True: must be a number"),
         ("tokenizer=wrod", "tokenizer=wrod: no such option; there are bpe, char, word"),
+        ("decode=-1", "decode=-1: must be a name; there are beam | greedy | sample"),
         ("experiment=nothing", "experiment=nothing: no such option; there are "),
         ("nonsense=3", "nonsense: no such key"),
         ("batch_size=0", "batch_size=0: must be at least 1"),

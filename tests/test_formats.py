@@ -29,9 +29,9 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_it_writes_the_same_text(old: Path) -> None:
     texts = json.loads(Path("greedy.json").read_text())
-    generator = nanolm.load(old)
+    generator = nanolm.load(str(old))
     assert {prompt: generator.generate(prompt, "greedy", max_new_tokens=24) for prompt in texts} == texts
-    assert nanolm.load(old, which="last").generate("ada", "greedy")
+    assert nanolm.load(str(old), which="last").generate("ada", "greedy")
 
 
 def test_it_scores_the_same_on_its_own_text(old: Path) -> None:

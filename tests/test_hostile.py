@@ -17,6 +17,7 @@ from nanolm.comparing.config import CompareConfig
 from nanolm.config import DataError, NanolmError, RunError
 from nanolm.data import readers
 from nanolm.data.files import Files
+from nanolm.export import export
 from nanolm.files import sha256, write_json
 from nanolm.run import Run
 from nanolm.text import harmless
@@ -144,6 +145,19 @@ def test_a_resumed_stranger_chooses_neither_outputs_nor_uploads(run: Run, tmp_pa
     assert config.tracking.mode == "disabled"
     _, config = resumed(tiny_config(tmp_path, resume=str(signed(run, outputs=str(tmp_path)).folder)), ["epochs=9"])
     assert config.outputs == str(tmp_path), "a run that lies in its outputs keeps them"
+
+
+@pytest.mark.parametrize("lie", [{"dims": 2**20}, {"nblocks": 999}, {"context": None}, {"hidden": 2**20}, 5])
+def test_an_export_that_lies_about_its_size_allocates_nothing(run: Run, tmp_path: Path, lie: Any) -> None:
+    pytest.importorskip("gradio")
+    from nanolm.space import generator
+
+    folder = export(str(run.folder), "space", str(tmp_path / "space"), None, str(run.folder.parent))
+    assert generator(folder).generate("the army", "greedy")
+    values = json.loads((folder / "model.json").read_text())
+    write_json(folder / "model.json", values | lie if isinstance(lie, dict) else lie)
+    with pytest.raises(NanolmError):
+        generator(folder)
 
 
 def test_a_packed_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tiny_run import rows, tiny_config
 
 from nanolm.config import NanolmError
 from nanolm.run import BEST, LAST, PREVIOUS, Run
+from nanolm.tracking import Tracker
 from nanolm.training import loop, report
 from nanolm.training.config import TrainConfig
 from nanolm.training.train import train
@@ -98,6 +99,34 @@ def test_whatever_it_was_doing_when_killed(
 ) -> None:
     config = tiny_config(tmp_path, model=DROPOUT)
     assert_same(*run_both(tmp_path, monkeypatch, config, at=at, where=where))
+
+
+def test_wandb_is_told_again_what_a_kill_may_have_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, at=13)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path, checkpoint_seconds=0), folder=tmp_path / "run")
+    (tmp_path / "run" / ".best.safetensors.1-1.part").touch()
+    told: list[dict[str, float]] = []
+    monkeypatch.setattr(Tracker, "log", lambda self, row: told.append(dict(row)))
+    train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+    assert len(told) > 10
+    for row, known in zip(rows(tmp_path / "run"), told, strict=True):
+        assert {key: float(value) for key, value in row.items() if value} == {
+            key: known[key] for key in row if row[key]
+        }
+    assert not list((tmp_path / "run").glob(".*.part")), "what the kill left half written is gone"
+
+
+def test_without_a_checkpoint_it_says_that_it_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(monkeypatch, at=3)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path), folder=tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").write_text("step,tokens\n1,x2\n")
+    train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+    assert "there is no checkpoint, so it starts at its beginning" in capsys.readouterr().err
+    assert Run.open(tmp_path / "run").finished()
 
 
 def test_a_signal_in_an_evaluation_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The trials of benchmarks/faults.py. Importing any of them finds nanolm and its tests' helpers, on one thread."""
+"""The trials of benchmarks/faults.py. Importing one finds nanolm and the helpers of its tests; one thread."""
 
 import os
 import sys

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanolm.files import sha256
+from nanolm.weights import read_weights, write_weights
 from trials.count import Count
 from trials.damage import make
 from trials.verbs import VERBS, tried
@@ -66,8 +67,13 @@ def sign(run: Path) -> None:
 
 
 def lie(run: Path, chance: random.Random) -> str:
-    """Puts junk somewhere into one of the JSON files; says where."""
-    name = chance.choice(FILES)
+    """Puts junk somewhere into one of the JSON files, or into what a checkpoint notes; says where."""
+    name = chance.choice((*FILES, "last.safetensors"))
+    if name == "last.safetensors":
+        tensors, note = read_weights(run / name)
+        path, junk = chance.choice(list(places(note))), chance.choice(JUNK)
+        write_weights(run / name, tensors, put(note, path, junk))
+        return f"{name}: {'.'.join(map(str, path))[:60]} = {str(junk)[:30]!r}"
     value = json.loads((run / name).read_text())
     path, junk = chance.choice(list(places(value))), chance.choice(JUNK)
     (run / name).write_text(json.dumps(put(value, path, junk)))

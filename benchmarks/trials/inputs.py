@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nanolm.complaint import one_line
 from nanolm.config import NanolmError
-from nanolm.schema import CONF, register
+from nanolm.schema import CONF, check_options, register
 from trials.count import Count
 
 WORDS = ("abc", "-1", "1e400", "nan", "[1,{a:2}]", "{a: 1}", "true", "''")
@@ -69,6 +69,7 @@ def composed(count: Count, verb: str, override: str, seen: Counter[str]) -> None
     """The door's way with one override: a checked dataclass, or one line that names the key."""
     key = override.partition("=")[0]
     try:
+        check_options([override])
         OmegaConf.to_object(compose(verb, overrides=[override]))
         seen["override taken"] += 1
         count.add("", [])

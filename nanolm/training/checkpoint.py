@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanolm.config import RunError
+from nanolm.config import NanolmError, RunError, fill
 from nanolm.run import LAST, PREVIOUS
 from nanolm.weights import read_weights, write_weights
 
@@ -64,10 +64,10 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torc
             torch.set_rng_state(tensors["random/cpu"])
             if device.type == "cuda" and "random/cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random/cuda"], device)
-            return Progress(**note["progress"])
-        except RunError as error:
+            return fill(Progress, note["progress"], "progress")
+        except NanolmError as error:
             print(f"{error}; looking for the checkpoint before it", file=sys.stderr)
-        except (KeyError, TypeError, ValueError, RuntimeError):
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
             print(f"{path}: doesn't fit the run's model; looking for the checkpoint before it", file=sys.stderr)
     if paths:
         raise RunError(f"{folder}: no checkpoint can be read; copy the folder again, or start anew with init={folder}")

@@ -21,10 +21,10 @@ class Metrics:
     def __init__(self, path: Path, keep: int) -> None:
         self.file = open(path, "a+b")  # noqa: SIM115
         whole = self.file.tell() >= keep
-        self.file.truncate(keep)
+        self.file.truncate(keep if whole else 0)
         try:
             self.kept()
-        except (ValueError, csv.Error):  # a bit has turned
+        except (ValueError, KeyError, csv.Error):  # a bit has turned
             whole = False
         if not whole:
             print(f"{path}: rows are lost; those of the steps to come follow", file=sys.stderr)
@@ -40,7 +40,7 @@ class Metrics:
     def kept(self) -> list[dict[str, float]]:
         """The rows that are in the file, as they were added; cells that stayed empty are left out."""
         with open(self.file.name, newline="") as file:
-            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            return [{key: float(row[key]) for key in COLUMNS if row[key]} for row in csv.DictReader(file)]
 
     def saved(self) -> int:
         """The length of the file in bytes, once the disk has them all."""

@@ -80,10 +80,8 @@ def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) 
     """ConfigError where the model (on a CPU with its gradient and the optimizer's two copies) exceeds the memory."""
     with torch.device("meta"):
         parameters = sum(Transformer(config, vocabulary, context).summary().values())
-    needed, there = (
-        4 * parameters * (4 if device == "cpu" else 1),
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-    )
+    needed = 4 * parameters * (4 if device == "cpu" else 1)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         sizes = f"{parameters:,} parameters need {needed / 2**30:,.0f} GiB, this machine has {there / 2**30:,.0f}"
         raise ConfigError(f"model: {sizes}; lower model.dims or model.nblocks")
