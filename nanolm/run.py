@@ -24,6 +24,7 @@ from nanolm.data.base import DataConfig
 from nanolm.files import read_json, sha256, write_json
 from nanolm.model.config import ModelConfig
 from nanolm.model.quantize import quantize as round_weights
+from nanolm.model.restoring import is_rounded, restored
 from nanolm.model.transformer import Transformer
 from nanolm.tokenizer.base import Tokenizer, load_tokenizer
 from nanolm.weights import read_weights
@@ -157,7 +158,7 @@ class Run:
         path = self.weights(which)
         tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
         config = fill(ModelConfig, self.config.get("model", {}), "model")
-        model, rounded = loaded(path, config, len(self.tokenizer()), tensors), is_rounded(tensors)
+        model, rounded = restored(path, config, len(self.tokenizer()), tensors), is_rounded(tensors)
         if rounded and quantize == "bf16":
             raise ConfigError(f"quantize=bf16: the weights of {self.folder} are int8 already; leave it out")
         if quantize == "int8" and not rounded:
@@ -180,31 +181,6 @@ class Run:
             except BlockingIOError:
                 raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it") from None
             yield
-
-
-def is_rounded(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether some of the weights are int8."""
-    return any(tensor.dtype == torch.int8 for tensor in tensors.values())
-
-
-def loaded(path: Path, config: ModelConfig, vocabulary: int, tensors: dict[str, torch.Tensor]) -> Transformer:
-    """The model of these weights, in eval mode. Shapes are compared before anything is allocated: a config may lie."""
-
-    def made() -> Transformer:
-        model = Transformer(config, vocabulary, config.context or 0)
-        if is_rounded(tensors):
-            round_weights(model)
-        return model
-
-    wanted: dict[str, Any] = {}
-    if config.context and config.nblocks <= len(tensors):
-        with torch.device("meta"):
-            wanted = made().state_dict()
-    if not wanted or {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
-        raise RunError(f"{path}: its weights are not those of the model in the config beside it; {MEND}")
-    model = made()
-    model.load_state_dict(tensors)
-    return model.eval()
 
 
 def new_folder(outputs: Path, *parts: str | None) -> Path:

@@ -15,7 +15,7 @@ from nanolm.config import NanolmError, fill
 from nanolm.files import read_json
 from nanolm.generator import Generator
 from nanolm.model.config import ModelConfig
-from nanolm.run import loaded
+from nanolm.model.restoring import restored
 from nanolm.tokenizer.base import load_tokenizer
 from nanolm.weights import read_weights
 
@@ -33,7 +33,8 @@ def generator(folder: Path) -> Generator:
     """The model in the folder; NanolmError where a file is missing or damaged."""
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     config = fill(ModelConfig, read_json(folder / "model.json"), "model")
-    model = loaded(folder / "model.safetensors", config, len(tokenizer), read_weights(folder / "model.safetensors")[0])
+    path = folder / "model.safetensors"
+    model = restored(path, config, len(tokenizer), read_weights(path)[0])
     return Generator(model, tokenizer, tell=lambda line: gr.Info(escape(line)))
 
 
