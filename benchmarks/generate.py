@@ -20,6 +20,7 @@ from transformers.utils import logging
 from nanolm.config import build, fill
 from nanolm.export import write_hf
 from nanolm.files import write_json
+from nanolm.generator import load
 from nanolm.hardware import cpu_has
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
@@ -103,7 +104,8 @@ def converted(folder: Path, prompts: int = 1) -> Callable[[], float]:
 def models(run: Run) -> dict[str, Transformer]:
     """One model in each precision that this machine multiplies in."""
     names = ["fp32", "bf16", "int8"] if cpu_has("bf16") else ["fp32", "int8"]
-    return {name: run.model(quantize=None if name == "fp32" else name) for name in names}
+    how: dict[str, Any] = {name: {"precision": "fp32"} if name == "fp32" else {"quantize": name} for name in names}
+    return {name: load(run.folder, **fields).model for name, fields in how.items()}
 
 
 def flatness(model: Transformer) -> None:
