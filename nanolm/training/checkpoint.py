@@ -63,7 +63,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torc
             state, groups = unpack(note["optimizer"], tensors), optimizer.state_dict()["param_groups"]
             for own, saved in zip(
                 groups, state["param_groups"], strict=True
-            ):  # the rest of them is the config's to say
+            ):  # the rest is the config's
                 own["lr"] = float(saved["lr"])
             optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
             torch.set_rng_state(tensors["random/cpu"])
