@@ -136,7 +136,7 @@ def test_a_signal_in_an_evaluation_loses_nothing(tmp_path: Path, monkeypatch: py
 
 def test_minutes_are_counted_into_steps_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(tmp_path, model=DROPOUT, minutes=0.005, checkpoint_seconds=0, epochs=1)
-    interrupt(monkeypatch, at=4)
+    interrupt(monkeypatch, at=2)
     with pytest.raises(Killed):
         train(config, folder=tmp_path / "out" / "run")
     steps = Run.open(tmp_path / "out" / "run").manifest["plan"]["steps"]
