@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanolm.tokenizer
-from nanolm.config import ConfigError, NanolmError, RunError, build, options
+from nanolm.config import ConfigError, NanolmError, build, options
 from nanolm.text import MODES, normalise
 from nanolm.tokenizer.base import EOS, PAD, SPECIALS, UNK, Tokenizer, TokenizerConfig, load_tokenizer
 from nanolm.tokenizer.bpe import BPEConfig
@@ -241,7 +241,7 @@ def test_a_damaged_or_hostile_file_gives_one_line_that_names_it(
 def test_a_file_too_long_is_not_read(tmp_path: Path) -> None:
     with open(tmp_path / "tokenizer.json", "wb") as file:
         file.truncate(2**30)
-    with pytest.raises(RunError, match="too many"):
+    with pytest.raises(NanolmError, match="too many"):
         load_tokenizer(tmp_path / "tokenizer.json")
 
 

@@ -61,9 +61,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torc
             tensors, note = read_weights(path)
             model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
             state, groups = unpack(note["optimizer"], tensors), optimizer.state_dict()["param_groups"]
-            for own, saved in zip(
-                groups, state["param_groups"], strict=True
-            ):  # the rest is the config's
+            for own, saved in zip(groups, state["param_groups"], strict=True):  # the rest is the config's
                 own["lr"] = float(saved["lr"])
             optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
             torch.set_rng_state(tensors["random/cpu"])
