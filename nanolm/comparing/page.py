@@ -48,7 +48,7 @@ def _rows(table: Table) -> list[dict[str, Any]]:
     for place, label in labels(table).items():
         records = table.frame["records"][place]
         rows[place]["card"] = {
-            "label": f"{values[place][0]}. {label}",
+            "label": f"{plain(values[place][0])}. {label}",
             "folders": "\n".join(record.name for record in records),
             "samples": records[0].samples,
             "config": "\n".join(f"{key}: {value}" for key, value in records[0].config.items()),
