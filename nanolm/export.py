@@ -161,14 +161,14 @@ def card(run: Run, kind: str, where: str, cache: Path) -> str:
         scores[split]["floor"] = status.get(f"{split}_floor")
     facts = {key: config.get(key, {}) for key in ("data", "tokenizer", "model")}
     facts["data"] = facts["data"] | {"path": Path(facts["data"].get("path") or "").name}  # no folder of this machine
-    facts |= {key: status.get(key, {}) for key in ("documents", "parameters")}
+    facts |= {key: part for key in ("documents", "parameters") if isinstance(part := status.get(key), dict)}
     facts["training"] = {key: status.get(key) for key in ("vocabulary", "epochs", "tokens", "seconds", "test_unk_rate")}
     rows = [(f"{group}.{key}", value) for group, values in facts.items() for key, value in values.items()]
     return Template(resource(f"{kind}.md") + resource("card.md")).substitute(
         title=json.dumps(name),
         name=safe(name),
         where=where,
-        total=safe(sum(facts["parameters"].values())),
+        total=safe(sum(n for n in facts.get("parameters", {}).values() if isinstance(n, int))),
         context=safe(config["model"]["context"]),
         scores=table((row.replace("_", " "), scores["val"][row], scores["test"].get(row)) for row in scores["val"]),
         facts=table(row for row in rows if row[1] not in (None, "")),

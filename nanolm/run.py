@@ -71,7 +71,7 @@ class Run:
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise RunError(f"{path}: is a link or no file; a run keeps its own files: copy the folder with cp -rL")
         manifest = read_json(folder / "manifest.json")
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), dict) for key in ("files", "plan")):
             raise RunError(f"{folder / 'manifest.json'}: damaged; {MEND}")
         if manifest.get("format") not in range(1, FORMAT + 1):
             raise RunError(

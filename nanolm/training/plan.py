@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -26,6 +27,16 @@ SKIPPED = 4  # steps before them that warm up the machine
 SHARE = 0.1  # of the budget that timing may take, even if fewer steps are timed
 REPAYS = {"cpu": 300.0, "cuda": 180.0}  # seconds of training from which on compiling pays for itself
 RATES = {"cpu": (45e9, 90e9), "cuda": (1e13, 6e13)}  # FLOP/s in fp32 and bf16 (per thread of a CPU), for the estimate
+
+
+@dataclass
+class Plan:
+    """What a manifest holds of it, to check a stranger's."""
+
+    steps: int = 0
+    minutes: Optional[float] = None
+    compile: bool = False
+    corpus: str = ""
 
 
 def groups(job: Job, step: int) -> Iterator[list[Batch]]:

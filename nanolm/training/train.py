@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from nanolm.bits import corpus_speller
-from nanolm.config import NanolmError, RunError, plain
+from nanolm.config import NanolmError, RunError, fill, plain
 from nanolm.files import write_json
 from nanolm.run import BEST, Run, new_folder
 from nanolm.tracking import Tracker
@@ -25,7 +25,7 @@ from nanolm.training.display import Display, show_job
 from nanolm.training.loop import Session, fit
 from nanolm.training.metrics import Metrics
 from nanolm.training.parallel import lend, together
-from nanolm.training.plan import make_plan
+from nanolm.training.plan import Plan, make_plan
 from nanolm.training.records import about, environment, first_status
 from nanolm.training.report import LATE_FILES, finish
 from nanolm.training.resume import CHANGEABLE, initialised, resumed
@@ -80,7 +80,8 @@ def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) ->
 
 def restore(config: TrainConfig, run: Run) -> tuple[Job, Progress]:
     """A run's job and progress as they were at its last checkpoint, or at its start where it has none yet."""
-    job, old = prepare(config, run.tokenizer()), run.manifest["plan"]
+    old = plain(fill(Plan, run.manifest["plan"], f"{run.folder / 'manifest.json'}: plan"))
+    job = prepare(config, run.tokenizer())
     if job.corpus.fingerprint != old["corpus"]:
         mend = f"put it back, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
