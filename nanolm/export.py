@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nanolm.baselines import run_baselines
 from nanolm.config import ConfigError, NanolmError, one_of
-from nanolm.files import make_folder, read_json, write_atomic, write_json
+from nanolm.files import make_folder, names, read_json, write_atomic, write_json
 from nanolm.model.layers import Stacked
 from nanolm.model.quantize import quantize
 from nanolm.model.transformer import Transformer
@@ -160,7 +160,7 @@ def card(run: Run, kind: str, where: str, cache: Path) -> str:
         scores[split] = {"this model": status.get(f"{split}_bpb"), **found.get(split, {})}
         scores[split]["floor"] = status.get(f"{split}_floor")
     facts = {key: config.get(key, {}) for key in ("data", "tokenizer", "model")}
-    facts["data"] = facts["data"] | {"path": Path(facts["data"].get("path") or "").name}  # no folder of this machine
+    facts["data"] = facts["data"] | {"path": names(facts["data"].get("path"))}  # no folder of this machine
     facts |= {key: part for key in ("documents", "parameters") if isinstance(part := status.get(key), dict)}
     facts["training"] = {key: status.get(key) for key in ("vocabulary", "epochs", "tokens", "seconds", "test_unk_rate")}
     rows = [(f"{group}.{key}", value) for group, values in facts.items() for key, value in values.items()]

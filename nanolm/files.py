@@ -62,6 +62,11 @@ def read_json(path: str | Path) -> Any:
         raise NanolmError(f"{path}: is damaged, not JSON ({error}); restore or delete it") from error
 
 
+def names(path: Any) -> str:
+    """The names of one file or of a list of them, without their folders; nothing for None."""
+    return ", ".join(Path(str(one)).name for one in (path if isinstance(path, list) else [path or ""]))
+
+
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, as hex."""
     with _naming(path, "read"), open(path, "rb") as file:

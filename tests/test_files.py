@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from nanolm.config import NanolmError
-from nanolm.files import built_once, fingerprint, locked, read_json, sha256, write_atomic, write_json
+from nanolm.files import built_once, fingerprint, locked, names, read_json, sha256, write_atomic, write_json
 
 
 def full_disk(*_: Any) -> NoReturn:
@@ -106,3 +106,10 @@ def test_a_failed_build_leaves_nothing_and_can_be_tried_again(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["folder.lock"]
     built_once(tmp_path / "folder", lambda folder: (folder / "a").touch())
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["a", "sizes.json"]
+
+
+def test_files_are_named_without_their_folders() -> None:
+    assert names("a/b.txt") == "b.txt"
+    assert names(["/x/b.txt", "c/d.csv"]) == "b.txt, d.csv"
+    assert names(None) == ""
+    assert names(10**30) == "1" + "0" * 30

@@ -7,7 +7,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from pandas.api.types import is_numeric_dtype
 from nanolm.comparing.records import Record, number
 from nanolm.comparing.statistics import ENOUGH, paired_bootstrap, pooled_sd, seed_margin, verdict
 from nanolm.config import one_of
+from nanolm.files import names
 
 SEEDS = ("seed", "data_seed")  # runs that differ in these alone are one row
 IDLE = {  # heads of keys that say nothing about a configuration
@@ -64,7 +64,7 @@ class Table:
         """The corpus by its source, documents and fingerprint."""
         config, status = self.first.config, self.first.status
         counts = [f"{status.get(f'documents.{split}', 0):,} {split}" for split in ("train", "val", "test")]
-        source = Path(config.get("data.path") or config.get("data") or "corpus").name
+        source = names(config.get("data.path") or config.get("data") or "corpus")
         return f"{source} ({', '.join(counts)}, fingerprint {self.corpus})"
 
     def add(self, rows: Sequence[dict[str, Any]] = ()) -> None:
