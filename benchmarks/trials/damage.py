@@ -66,6 +66,12 @@ def damage(count: Count, folder: Path, trials: int, seed: int) -> None:
                     (run / path.name).write_bytes(data)
                 ended, result = tried(verb, run, out, log)
                 # of a checkpoint that is gone nobody can tell; the message names the folder then
-                names = [path.name, "no checkpoint can be read", "no run folder", "not ranked"]
+                names = [
+                    path.name,
+                    "no checkpoint can be read",
+                    "there is no checkpoint",
+                    "no run folder",
+                    "not ranked",
+                ]
                 count.add(f"{verb}: {path.name} {what}", judged(ended, result, usual[verb], names))
                 shutil.rmtree(run)

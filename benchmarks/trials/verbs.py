@@ -108,7 +108,8 @@ def tried(verb: str, run: Path, out: Path, log: Path) -> tuple[Ended, Any]:
 
 def judged(ended: Ended, result: Any, usual: Any, names: list[str]) -> list[str]:
     """What is wrong with an answer: a traceback, a complaint that names no file, or another answer without a word."""
-    said = [line for line in ended.output.splitlines() if any(name in line for name in names)]
+    lines = [*ended.output.splitlines(), json.dumps(result)]  # the app's word, `damaged`, stands in its answer
+    said = [line for line in lines if any(name in line for name in [*names, "damaged"])]
     if ended.crashed:
         return [f"crashed ({ended.status}): {ended.output[-1200:]}"]
     if ended.status and ended.output.count("train.py: ") != 1:

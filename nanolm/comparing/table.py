@@ -63,7 +63,8 @@ class Table:
     def title(self) -> str:
         """The corpus by its source, documents and fingerprint."""
         config, status = self.first.config, self.first.status
-        counts = [f"{status.get(f'documents.{split}', 0):,} {split}" for split in ("train", "val", "test")]
+        known = {split: status.get(f"documents.{split}") for split in ("train", "val", "test")}
+        counts = [f"{n if number(n) else 0:,} {split}" for split, n in known.items()]
         source = names(config.get("data.path") or config.get("data") or "corpus")
         return f"{source} ({', '.join(counts)}, fingerprint {self.corpus})"
 

@@ -61,6 +61,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torc
             tensors, note = read_weights(path)
             model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
             state, groups = unpack(note["optimizer"], tensors), optimizer.state_dict()["param_groups"]
+            if state["state"] and shapes(state["state"]) != shapes(first_state(optimizer)):
+                raise RunError(f"{path}: its optimizer is not the run's")
             for own, saved in zip(groups, state["param_groups"], strict=True):  # the rest is the config's
                 own["lr"] = float(saved["lr"])
             optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
@@ -75,6 +77,27 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torc
     if paths:
         raise RunError(f"{folder}: no checkpoint can be read; copy the folder again, or start anew with init={folder}")
     return None
+
+
+def first_state(optimizer: Any) -> dict[int, Any]:
+    """What a fresh optimizer keeps of each parameter, found by a step that changes nothing; it stays fresh."""
+    before = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    state: dict[int, Any] = optimizer.state_dict()["state"]
+    optimizer.state.clear()
+    for group, lr in zip(optimizer.param_groups, before, strict=True):
+        group["lr"] = lr
+    return state
+
+
+def shapes(state: dict[int, Any]) -> dict[int, dict[str, tuple[int, ...]]]:
+    """The names and shapes of an optimizer's tensors by the place of their parameter."""
+    return {place: {name: tuple(one.shape) for name, one in kept.items()} for place, kept in state.items()}
 
 
 def pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
