@@ -10,10 +10,14 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
+
+from nanolm.config import NanolmError
 
 BLOCK = 2**20  # characters of text, or about so many
 ALONE = 16  # blocks done before other cores are asked
@@ -28,11 +32,20 @@ def spread(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     waiting = iter(items)
     yield from map(work, islice(waiting, ALONE))
     following = list(islice(waiting, 1))
-    if CORES == 1 or not following:
+    if CORES == 1 or not following or multiprocessing.current_process().daemon:  # which can have no children
         yield from map(work, chain(following, waiting))
         return
-    with multiprocessing.get_context("fork").Pool(CORES, _begin, (work, os.getpid())) as pool:
-        yield from pool.imap(_do, chain(following, waiting))
+    pending: deque[Future[Out]] = deque()
+    try:
+        with ProcessPoolExecutor(CORES, multiprocessing.get_context("fork"), _begin, (work, os.getpid())) as pool:
+            for item in chain(following, waiting):
+                pending.append(pool.submit(_do, item))
+                if len(pending) > 2 * CORES:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise NanolmError("a process that read the text was killed; is the memory full? Give it less text") from error
 
 
 def _begin(work: Callable[[Any], Any], parent: int) -> None:

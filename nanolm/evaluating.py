@@ -17,6 +17,7 @@ from nanolm.corpus import Encoded, encode_corpus, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.files import fingerprint, make_folder, write_atomic
 from nanolm.hardware import check_quantize, pick_device, pick_precision
+from nanolm.model.restoring import is_rounded
 from nanolm.run import Run, find_run
 from nanolm.tokenizer.base import Tokenizer
 
@@ -37,8 +38,9 @@ def evaluate(
     one_of("split", split, ("train", "val", "test"))
     opened, cache, where = Run.open(find_run(run, outputs)), outputs / "cache", pick_device(device)
     check_quantize(quantize, where)
-    precision = pick_precision("fp32" if quantize else precision, where)
     tokenizer, model = opened.tokenizer(), opened.model("best", where, quantize)
+    rounded = quantize or is_rounded(model.state_dict())
+    precision = pick_precision("fp32" if rounded else precision, where)
     source = opened.data() if data is None else whole(data, split, tokenizer.normalise)
     corpus = opened.corpus(cache) if data is None else load_corpus(source, cache, needs=())
     part = split if data is None else "train"  # nothing of other data is put aside

@@ -26,6 +26,7 @@ from nanolm.model.layers import Stacked
 from nanolm.model.quantize import quantize
 from nanolm.model.transformer import Transformer
 from nanolm.run import BEST, Run, find_run
+from nanolm.text import harmless
 from nanolm.weights import read_weights, write_weights
 
 # ours -> transformers', the same in Llama and Qwen3; {} is the block; what we keep stacked is several of theirs
@@ -194,7 +195,7 @@ def known_baselines(run: Run, cache: Path) -> dict[str, dict[str, float]]:
     try:
         return run_baselines(run, cache)
     except NanolmError as error:
-        print(f"no baselines in the model card: {error}", file=sys.stderr)
+        print(harmless(f"no baselines in the model card: {error}"), file=sys.stderr)
         return {}
 
 

@@ -161,6 +161,8 @@ class Run:
         model, rounded = restored(path, config, len(self.tokenizer()), tensors), is_rounded(tensors)
         if rounded and quantize == "bf16":
             raise ConfigError(f"quantize=bf16: the weights of {self.folder} are int8 already; leave it out")
+        if rounded and torch.device(device).type != "cpu":
+            raise ConfigError(f"device={device}: the weights of {self.folder} are int8, for the CPU; give device=cpu")
         if quantize == "int8" and not rounded:
             round_weights(model)
         return model.to(device, torch.bfloat16 if quantize == "bf16" else None)

@@ -140,9 +140,10 @@ def lift(argv: list[str], keys: Sequence[str]) -> tuple[list[str], dict[str, str
 def quoted(argument: str) -> str:
     """`key='value'` where the value is a path that exists: Hydra would parse `run=outputs/sweeps/dims=64,heads=2`."""
     key, sign, value = argument.partition("=")
-    if not sign or re.fullmatch(r"[\w./~-]*", value) or not os.path.exists(value):
+    if not sign or re.fullmatch(r"[\w./-]*", value, re.ASCII) or not os.path.exists(os.path.expanduser(value)):
         return argument
-    return "{}='{}'".format(key, value.replace("'", "\\'"))
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}='{escaped}'"
 
 
 def door(verb: str, main: Callable[..., Any]) -> None:
@@ -174,6 +175,8 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             complain(verb, NanolmError(f"needs the package {error.name}, which is not installed: {extra}"))
 
     multirun = {"-m", "--multirun"} & set(sys.argv)
+    if multirun and verb != "train":
+        complain(verb, NanolmError("-m: only train.py sweeps"))
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
     try:
         if multirun:

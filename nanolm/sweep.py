@@ -28,7 +28,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nanolm.complaint import one_line
-from nanolm.config import NanolmError
+from nanolm.config import ConfigError, NanolmError
 from nanolm.files import write_json
 from nanolm.jobs import BEGUN, NOTE, Job, job_name, last_part, named, record_failure, report
 
@@ -46,7 +46,9 @@ def swept_keys(overrides: list[str]) -> list[str]:
 
 def sweep_name() -> str:
     """`dims,heads-1f3a9c07`: of the command, so that the same one goes on with its sweep; however it is launched."""
-    typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "hydra/launcher", "hydra.launcher")))
+    typed = sorted(
+        word for word in sys.argv[1:] if "=" in word and not word.startswith(("-", "hydra/launcher", "hydra.launcher"))
+    )
     return named([*map(last_part, swept_keys(typed))] or ["sweep"], typed)
 
 
@@ -72,11 +74,11 @@ class Sweep(Callback):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             _refuse(f"{folder}: another process is at this sweep; wait for its end or stop it")
-        current = folder, lock
         (folder / STOP).unlink(missing_ok=True)
         shutil.rmtree(folder / BEGUN, ignore_errors=True)
         (folder / BEGUN).mkdir()
         write_json(folder / NOTE, {"swept": sorted(swept), "command": sys.argv, "started": time.time()})
+        current = folder, lock
 
 
 def _refuse(line: str) -> None:
@@ -110,10 +112,17 @@ def run_job(node: DictConfig, verb: Callable[..., Any]) -> float:
             threads=config.threads or _threads(hydra.launcher),
         )
         resume = job.status.get("state") in ("running", "interrupted") and _has_checkpoint(folder)
-        if folder.exists() and not resume:
+        if config.init in ("latest", "best"):
+            raise ConfigError(f"init={config.init}: changes while a sweep runs; give the run's folder")
+        if folder.exists() and not math.isinf(job.value):  # on other documents than today's
+            folder.rename(folder.with_name(f"{folder.name}-before-{time.time():.0f}"))
+        elif folder.exists() and not resume:
             shutil.rmtree(folder)
     except (NanolmError, OSError) as error:
-        record_failure(folder, error)
+        if math.isinf(Job.read(folder).value):
+            record_failure(folder, error)
+        else:
+            print(f"{folder}: is finished and left as it is: {one_line(error)}", file=sys.stderr)
         return math.inf
     if side_by_side:  # they would outlive a sweep that is killed
         _end_with(os.getppid())
@@ -227,7 +236,7 @@ def guarded(sweep: Callable[[], Any]) -> None:
         sweep()
     except SystemExit as end:
         status = int(end.code or 0)
-    except RuntimeError as error:  # of the launcher: there is no cluster here, a worker was killed
+    except (RuntimeError, OSError) as error:  # of the launcher: there is no cluster here, a worker was killed
         print(f"train.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
         status = 1
     finally:

@@ -30,8 +30,8 @@ class Models:
     """Generators by the names of the runs under `outputs`, or else of those beside `run`. RunError if there is none."""
 
     def __init__(self, outputs: Path, run: str = "latest", device: str = "auto", precision: str = "fp32") -> None:
-        folder, whole = find_run(run, outputs).resolve(), outputs.resolve()
-        self.outputs = outputs if folder.is_relative_to(whole) else folder.parent
+        folder = find_run(run, outputs).resolve()
+        self.outputs = outputs if folder in map(Path.resolve, run_folders(outputs)) else folder.parent
         self.first = folder.relative_to(self.outputs.resolve()).as_posix()
         self._load = lru_cache(OPEN)(lambda folder, written: load(folder, device=device, precision=precision))
 

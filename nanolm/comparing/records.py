@@ -65,7 +65,8 @@ def find(config: CompareConfig) -> list[Path]:
     pattern = config.runs or f"{glob.escape(config.outputs)}/**"
     if config.sweep is not None:
         pattern = f"{glob.escape(str(find_sweep(config.sweep, Path(config.outputs))))}/*"
-    return sorted({folder for place in glob.glob(pattern, recursive=True) if is_run(folder := Path(place))})
+    found = {folder for place in glob.glob(pattern, recursive=True) if is_run(folder := Path(place))}
+    return sorted(folder for folder in found if config.runs or folder.parent.name != "exports")
 
 
 def find_sweep(name: str, outputs: Path) -> Path:
@@ -92,7 +93,9 @@ def read(folder: Path) -> Record:
         if (folder / "manifest.json").exists() or not record.trouble:
             run = Run.open(folder)
             record.config, record.tokenizer = flat(run.config), run.manifest["files"].get("tokenizer.json", "")
-            for name in sorted(run.manifest["files"].keys() & {"metrics.csv", "test_bits.csv", "samples.txt"}):
+            for name in sorted(
+                run.manifest["files"].keys() & {"status.json", "metrics.csv", "test_bits.csv", "samples.txt"}
+            ):
                 run.file(name)  # raises where it is not what was written
         record.curves = _table(folder / "metrics.csv", ["tokens", "seconds"])
         record.bits = _table(folder / "test_bits.csv", ["document", "bits", "bytes"])

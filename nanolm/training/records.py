@@ -23,7 +23,7 @@ def environment(job: Job) -> dict[str, Any]:
         "git_commit": git_commit(Path(__file__).resolve().parents[2]),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "system": platform.platform(),
-        "device": str(job.device) if job.device.type == "cpu" else torch.cuda.get_device_name(job.device),
+        "device": torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device),
         "precision": job.precision,
         "threads": torch.get_num_threads(),
         "processes": processes(),

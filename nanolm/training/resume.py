@@ -57,7 +57,7 @@ def initialised(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, Tra
     for key in typed_keys(overrides):
         if _root(key) in ("model", "tokenizer") and _at(config, key) != _at(own, key):
             raise ConfigError(f"{key}: init={config.init} brings its own {_root(key)}; leave {key} out")
-    return run, replace(config, model=own.model, tokenizer=own.tokenizer)
+    return run, replace(config, init=str(run.folder.resolve()), model=own.model, tokenizer=own.tokenizer)
 
 
 def _root(key: str) -> str:

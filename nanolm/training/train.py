@@ -15,16 +15,16 @@ import torch
 from rich.console import Console
 
 from nanolm.bits import corpus_speller
-from nanolm.config import NanolmError, RunError, fill, plain
+from nanolm.config import ConfigError, NanolmError, RunError, fill, plain
 from nanolm.files import write_json
-from nanolm.run import BEST, Run, new_folder
+from nanolm.run import BEST, LAST, Run, new_folder
 from nanolm.tracking import Tracker
 from nanolm.training.checkpoint import Progress, load_checkpoint
 from nanolm.training.config import TrainConfig
 from nanolm.training.display import Display, show_job
 from nanolm.training.loop import Session, fit
 from nanolm.training.metrics import Metrics
-from nanolm.training.parallel import lend, together
+from nanolm.training.parallel import lend, processes, together
 from nanolm.training.plan import Plan, make_plan
 from nanolm.training.records import about, environment, first_status
 from nanolm.training.report import LATE_FILES, finish
@@ -82,12 +82,16 @@ def restore(config: TrainConfig, run: Run) -> tuple[Job, Progress]:
     """A run's job and progress as they were at its last checkpoint, or at its start where it has none yet."""
     old = plain(fill(Plan, run.manifest["plan"], f"{run.folder / 'manifest.json'}: plan"))
     job = prepare(config, run.tokenizer())
+    if processes() > 1 and job.device.index is not None:
+        raise ConfigError(f"device={job.device}: torchrun gives each process its own; give device=cuda")
     if job.corpus.fingerprint != old["corpus"]:
         mend = f"put it back, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
     plan = old | make_plan(job, old)
     progress = load_checkpoint(run.folder, job.model, job.optimizer, job.device)
     if progress is None:
+        if (run.folder / BEST).exists():
+            raise RunError(f"{run.folder / LAST}: missing, so it can't go on; start a new run with init={run.folder}")
         print(f"{run.folder}: there is no checkpoint, so it starts at its beginning", file=sys.stderr)
         progress = Progress()
         if config.init is not None:
