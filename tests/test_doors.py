@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nanolm.complaint import one_line
 from nanolm.schema import CONF, lift, quoted
@@ -118,3 +119,17 @@ def test_a_missing_extra_is_one_line_that_names_it(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr == "app.py: needs the package gradio, which is not installed: pip install -e '.[app]'\n"
+
+
+@pytest.mark.parametrize("name", ["filmé.txt", "a~b.txt", "dims=64,heads=2", "it's \\'s", "end\\", "${x}", "plain.txt"])
+def test_a_path_that_exists_arrives_as_it_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    parsed = OverridesParser.create().parse_override(quoted(f"data.path={tmp_path / name}"))
+    value = parsed.value()
+    assert str(getattr(value, "text", value)) == str(tmp_path / name)
+
+
+def test_only_training_sweeps(tmp_path: Path) -> None:
+    done = run(str(ROOT / "generate.py"), "-m", "seed=1,2", "prompt=x", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "generate.py: -m: only train.py sweeps\n")
+    assert not list(tmp_path.iterdir())

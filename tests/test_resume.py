@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_run import rows, tiny_config
 
-from nanolm.config import NanolmError
+from nanolm.config import NanolmError, RunError
 from nanolm.run import BEST, LAST, PREVIOUS, Run
 from nanolm.tracking import Tracker
 from nanolm.training import loop, report
@@ -143,6 +143,15 @@ def test_minutes_are_counted_into_steps_once(tmp_path: Path, monkeypatch: pytest
     train(tiny_config(tmp_path, resume=str(tmp_path / "out" / "run")))
     run = Run.open(tmp_path / "out" / "run")
     assert run.manifest["plan"]["steps"] == steps == run.status()["step"]
+
+
+def test_best_weights_without_a_checkpoint_are_not_written_over(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path, epochs=1), folder=tmp_path / "run")
+    (tmp_path / "run" / LAST).unlink()
+    best = (tmp_path / "run" / BEST).read_bytes()
+    with pytest.raises(RunError, match=r"last\.safetensors: missing, .* init="):
+        train(tiny_config(tmp_path, resume=str(tmp_path / "run"), epochs=2), ["epochs=2"])
+    assert (tmp_path / "run" / BEST).read_bytes() == best
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(

@@ -150,6 +150,10 @@ def test_a_failing_job_stops_no_other_and_a_second_launch_runs_only_what_is_not_
     second = launch(text, "epochs=1", "model.heads=2,3")
     assert "1 failed, 1 skipped" in second.stdout
     assert statuses(text)["heads=2"] == found["heads=2"]
+    away = text.rename(text.with_name("away.txt"))
+    assert "is finished and left as it is" in launch(text, "epochs=1", "model.heads=2,3").stderr
+    assert statuses(text)["heads=2"] == found["heads=2"]
+    away.rename(text)
     text.write_text(text.read_text() + "\nand one document more that was never there")
     assert "1 done, 1 failed" in launch(text, "epochs=1", "model.heads=2,3").stdout, "other documents: run again"
 
