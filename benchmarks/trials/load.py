@@ -121,7 +121,7 @@ async def crowd(url: str, pid: int, clients: int, seconds: float, count: Count) 
     """All clients at once; the server's memory every second after it is warm, and what came of the calls."""
     seen: Counter[str] = Counter()
     until, held = time.monotonic() + seconds, list[float]()
-    limits = httpx.Limits(max_connections=4 * clients, keepalive_expiry=1)  # the server hangs up after 5
+    limits = httpx.Limits(max_connections=4 * clients, max_keepalive_connections=0)  # nonsense gets them closed
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
         tasks = [asyncio.create_task(visit(client, until, number, count, seen)) for number in range(clients)]
         await asyncio.sleep(min(WARM, seconds / 3))
