@@ -23,8 +23,8 @@ import untrained
 from trials import ROOT
 from trials.count import Count
 
-SECONDS = 60.0
-WARM = 10.0  # seconds after which memory counts
+SECONDS = 120.0
+WARM = 40.0  # seconds after which memory counts: until then the server fills what it keeps of its last sessions
 GROWTH = 0.1  # of the memory after that: more is a leak
 PROMPTS = ("the army", "", "the dog " * 50, "<img src=x onerror=alert(1)>", "\x1b[2J\u202e", "naïve 🎬")
 NONSENSE: list[tuple[str, str, Any]] = [  # method, path, body
@@ -135,7 +135,7 @@ async def crowd(url: str, pid: int, clients: int, seconds: float, count: Count) 
 
 
 def app(count: Count, folder: Path, trials: int, seed: int, seconds: float = SECONDS) -> None:
-    """`trials` clients for a minute."""
+    """`trials` clients for two minutes."""
     with served(folder) as (url, pid):
         held, seen = asyncio.run(crowd(url, pid, trials, seconds, count))
     grown = held[-1] - held[0]
