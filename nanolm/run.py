@@ -182,6 +182,8 @@ class Run:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it") from None
+            for part in self.folder.glob(".*.part"):  # of a file that was being written when a process was killed
+                part.unlink()
             yield
 
 

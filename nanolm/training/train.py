@@ -52,8 +52,6 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
                     return work(job, run, Progress())
             run, config = resumed(config, overrides)
             with run.hold():
-                for part in run.folder.glob(".*.part"):  # of a file that was being written when the run was killed
-                    part.unlink()
                 job, progress = restore(config, run)
                 return work(job, run, progress)
         except OSError as error:
