@@ -167,16 +167,16 @@ class Run:
             round_weights(model)
         return model.to(device, torch.bfloat16 if quantize == "bf16" else None)
 
-    def trained(self, which: str = "best") -> Transformer:
-        """The model as it was trained; RunError where the folder holds rounded weights only."""
-        model = self.model(which)
+    def trained(self) -> Transformer:
+        """The model with its best weights as trained; RunError where the folder holds rounded ones only."""
+        model = self.model()
         if is_rounded(model.state_dict()):
             raise RunError(f"{self.folder}: its weights are int8, for writing only; take the run that they came from")
         return model
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Nobody else trains in this folder meanwhile; RunError if somebody does."""
+        """Nobody else trains in this folder meanwhile, else RunError; what a killed process left in it is cleared."""
         with open(self.folder / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
