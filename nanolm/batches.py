@@ -74,18 +74,21 @@ class TrainingBatches:
     """Batches of `batch_size` rows (an epoch's last may be smaller). Longer documents are cut into rows of `context`
     inputs that overlap by one id, so that every token but <BOS> is a target once an epoch."""
 
-    def __init__(self, encoded: Ids, context: int, batch_size: int, data_seed: int, multiple: int = 1) -> None:
+    def __init__(
+        self, encoded: Ids, context: int, batch_size: int, data_seed: int, multiple: int = 1, reshuffle: bool = True
+    ) -> None:
         self.rows = Rows(encoded, context, stride=context)
-        self.batch_size, self.data_seed, self.multiple = batch_size, data_seed, multiple
+        self.batch_size, self.data_seed, self.multiple, self.reshuffle = batch_size, data_seed, multiple, reshuffle
         self.tokens = int(self.rows.lengths.sum())
 
     def __len__(self) -> int:
         return -(-len(self.rows.starts) // self.batch_size)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """The rows of each batch, a function of (data_seed, epoch) alone: a fresh permutation, cut into pools, each
-        sorted by length and cut into batches; then the batches in random order."""
-        chance = np.random.default_rng([self.data_seed, epoch])
+        """The rows of each batch, a function of (data_seed, epoch) alone: a fresh permutation (without
+        `reshuffle` that of epoch 0), cut into pools, each sorted by length and cut into batches; then the batches in
+        random order."""
+        chance = np.random.default_rng([self.data_seed, epoch if self.reshuffle else 0])
         order = chance.permutation(len(self.rows.starts))
         size = POOL * self.batch_size
         for first in range(0, len(order), size):

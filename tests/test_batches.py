@@ -92,6 +92,14 @@ def test_training_windows_overlap_by_one_id() -> None:
     assert sorted((row[0], row[row >= 0].max()) for row in rows) == [(0, 11), (12, 23), (24, 29)]
 
 
+def test_without_reshuffling_every_epoch_is_the_first() -> None:
+    plans = [TrainingBatches(TYPICAL, 128, 32, 0, reshuffle=False).plan(epoch) for epoch in (0, 1)]
+    assert all((one == other).all() for one, other in zip(*plans, strict=True))
+    assert all(
+        (one == other).all() for one, other in zip(plans[0], TrainingBatches(TYPICAL, 128, 32, 0).plan(0), strict=True)
+    )
+
+
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     def order(seed: int, epoch: int, start: int = 0) -> list[list[int]]:
         return [batch.ids[:, 0].tolist() for batch in TrainingBatches(TYPICAL, 128, 32, seed).epoch(epoch, start)]

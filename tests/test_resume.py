@@ -92,6 +92,11 @@ def test_wherever_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert_same(*run_both(tmp_path, monkeypatch, config, at=at))
 
 
+def test_an_average_of_the_weights_is_kept_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT, ema=0.8, checkpoint_seconds=0)
+    assert_same(*run_both(tmp_path, monkeypatch, config, at=12))
+
+
 @pytest.mark.parametrize("where", ["evaluate", "write_weights", "save_checkpoint", "judge"])
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_whatever_it_was_doing_when_killed(

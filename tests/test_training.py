@@ -17,12 +17,12 @@ from nanolm.corpus import Encoded
 from nanolm.model.transformer import Transformer
 from nanolm.optim.base import lr_factor
 from nanolm.run import BEST, LAST, Run, find_run
-from nanolm.training import report, step
+from nanolm.training import loop, report, step
 from nanolm.training.checkpoint import pack, unpack
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
 from nanolm.training.plan import groups, planned_steps, steps_in
-from nanolm.training.setup import padding_multiple, prepare
+from nanolm.training.setup import Job, padding_multiple, prepare
 from nanolm.training.step import Meter, gradient
 from nanolm.training.train import train
 from nanolm.weights import read_weights
@@ -128,6 +128,25 @@ def test_the_last_good_state_outlives_an_explosion(tmp_path: Path, monkeypatch: 
     assert read_weights(tmp_path / "run" / LAST)[1]["progress"]["step"] == 9
     train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
     assert Run.open(tmp_path / "run").finished()
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.Tensor] = []
+
+    def noted(job: Job, *args: Any) -> None:
+        step.take_step(job, *args)
+        taken.append(job.model.state_dict()["embedding.weight"].double())
+
+    monkeypatch.setattr(loop, "take_step", noted)
+    train(tiny_config(tmp_path, ema=0.7, eval_every=10, epochs=10, patience=1), folder=tmp_path / "run")
+    best = read_weights(tmp_path / "run" / BEST)
+    average = taken[0]
+    for weights in taken[1 : int(best[1]["step"])]:
+        average = 0.7 * average + 0.3 * weights
+    assert torch.allclose(best[0]["embedding.weight"].double(), average, atol=1e-6)
+    assert not torch.allclose(average, taken[int(best[1]["step"]) - 1], atol=1e-3)
+    run = Run.open(tmp_path / "run")
+    assert torch.equal(run.trained().state_dict()["embedding.weight"], best[0]["embedding.weight"])
 
 
 def test_it_stops_early(tmp_path: Path) -> None:

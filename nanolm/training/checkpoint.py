@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nanolm.config import NanolmError, RunError, fill
 from nanolm.run import LAST, PREVIOUS
+from nanolm.training.setup import Job
 from nanolm.weights import read_weights, write_weights
+
+PARTS = ("model", "average")  # of a job, each with weights of its own
 
 
 @dataclass
@@ -36,13 +39,14 @@ class Progress:
     metrics: int = 0  # bytes of metrics.csv
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: Any, progress: Progress, device: torch.device) -> None:
+def save_checkpoint(folder: Path, job: Job, progress: Progress) -> None:
     """Writes last.safetensors; the old one becomes previous.safetensors."""
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    note = {"progress": dataclasses.asdict(progress), "optimizer": pack(optimizer.state_dict(), "optimizer", tensors)}
+    tensors = {f"{part}/{name}": tensor for part in PARTS for name, tensor in _weights(job, part).items()}
+    states = pack(job.optimizer.state_dict(), "optimizer", tensors)
+    note = {"progress": dataclasses.asdict(progress), "optimizer": states}
     tensors["random/cpu"] = torch.get_rng_state()
-    if device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    if job.device.type == "cuda":
+        tensors["random/cuda"] = torch.cuda.get_rng_state(job.device)
     aside = folder / "next.safetensors"
     write_weights(aside, tensors, note)
     if (folder / LAST).exists():
@@ -50,7 +54,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Any, progress: Pr
     os.replace(aside, folder / LAST)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torch.device) -> Progress | None:
+def load_checkpoint(folder: Path, job: Job) -> Progress | None:
     """Restores the last checkpoint, or the one before with a word where the last is damaged; None where none is yet.
 
     Raises RunError where both are damaged.
@@ -59,16 +63,19 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torc
     for path in paths:
         try:
             tensors, note = read_weights(path)
-            model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-            state, groups = unpack(note["optimizer"], tensors), optimizer.state_dict()["param_groups"]
-            if state["state"] and shapes(state["state"]) != shapes(first_state(optimizer)):
+            for part in PARTS:
+                own = {name: tensors[f"{part}/{name}"] for name in _weights(job, part)}
+                if own:
+                    getattr(job, part).load_state_dict(own)
+            state, groups = unpack(note["optimizer"], tensors), job.optimizer.state_dict()["param_groups"]
+            if state["state"] and shapes(state["state"]) != shapes(first_state(job.optimizer)):
                 raise RunError(f"{path}: its optimizer is not the run's")
             for own, saved in zip(groups, state["param_groups"], strict=True):  # the rest is the config's
                 own["lr"] = float(saved["lr"])
-            optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+            job.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
             torch.set_rng_state(tensors["random/cpu"])
-            if device.type == "cuda" and "random/cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random/cuda"], device)
+            if job.device.type == "cuda" and "random/cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random/cuda"], job.device)
             return fill(Progress, note["progress"], "progress")
         except NanolmError as error:
             print(f"{error}; looking for the checkpoint before it", file=sys.stderr)
@@ -77,6 +84,11 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Any, device: torc
     if paths:
         raise RunError(f"{folder}: no checkpoint can be read; copy the folder again, or start anew with init={folder}")
     return None
+
+
+def _weights(job: Job, part: str) -> dict[str, Tensor]:
+    module = getattr(job, part)
+    return module.state_dict() if module is not None else {}
 
 
 def first_state(optimizer: Any) -> dict[int, Any]:

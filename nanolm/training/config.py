@@ -31,6 +31,8 @@ class TrainConfig:
     tokens: Optional[int] = None  # target tokens, rounded up to whole steps
     batch_size: int = 32  # documents (or windows of long ones) per batch
     accumulate: int = 1  # batches per optimizer step
+    reshuffle: bool = True  # a fresh order of the batches every epoch
+    ema: Optional[float] = None  # a step, of a moving average of the weights: evaluated and kept in their place
     seed: int = 1  # initial weights, dropout, samples
     data_seed: int = 1  # order of the batches
     device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
@@ -53,6 +55,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         between("epochs", self.epochs, 0, 1e6, open_low=True)
         between("minutes", self.minutes, 0, 1e6, open_low=True)
+        between("ema", self.ema, 0, 1, open_low=True)
         between("threads", self.threads, 1, 4096)
         for key in ("tokens", "batch_size", "accumulate", "eval_every", "patience", "log_every"):
             between(key, getattr(self, key), 1, 10**15)

@@ -55,6 +55,8 @@ def fit(session: Session) -> None:
         while not over(session):
             with timed(progress, training=True):
                 take_step(session.job, next(upcoming), progress, session.steps, session.meter)
+                if session.job.average:
+                    session.job.average.update_parameters(session.job.model)
             if row_due(session):
                 record(session)
             if stop.signal is not None:
@@ -121,7 +123,7 @@ def judge(session: Session, row: dict[str, float]) -> None:
     progress.best = {key: row[key] for key in ("step", "epoch", "val_loss", "val_ppl", "val_bpb")}
     progress.waited = 0
     save(session)
-    write_weights(session.run.folder / BEST, session.job.model.state_dict(), progress.best)
+    write_weights(session.run.folder / BEST, session.job.judged.state_dict(), progress.best)
     session.run.update_status(**progress.best)
 
 
@@ -131,7 +133,7 @@ def evaluate(session: Session, split: str) -> Score:
     with session.stop.at_once(), timed(session.progress):
         spelling = spelling_bits(job.corpus, split, job.tokenizer, job.cache)
         nbytes = job.corpus.nbytes(split)
-        result = score(job.model, job.encoded[split], job.context, nbytes, spelling, job.device, job.precision)
+        result = score(job.judged, job.encoded[split], job.context, nbytes, spelling, job.device, job.precision)
     if not math.isfinite(result.bpb):
         raise NanolmError(f"the {split} loss is {result.loss} after step {session.progress.step}: lower optim.lr")
     return result
@@ -144,7 +146,7 @@ def save(session: Session) -> None:
     if session.saved_step != progress.step:
         progress.metrics = session.metrics.saved()
         with timed(progress):
-            save_checkpoint(session.run.folder, job.model, job.optimizer, progress, job.device)
+            save_checkpoint(session.run.folder, job, progress)
         session.saved_step = progress.step
     session.saved = time.perf_counter()
 

@@ -30,6 +30,7 @@ LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.c
 def finish(session: Session, console: Console) -> float:
     """Writes and prints everything that is left; returns the best val bits per byte."""
     job, run, progress = session.job, session.run, session.progress
+    job.average = None
     job.model.load_state_dict(read_weights(run.folder / BEST)[0])
     figures: dict[str, Any] = dict(progress.best or {})
     figures["best_epoch"] = figures.pop("epoch")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nanolm.batches import TrainingBatches
 from nanolm.config import ConfigError
@@ -40,11 +41,18 @@ class Job:
     precision: str
     model: Transformer
     optimizer: Any
+    average: AveragedModel | None = None  # of the weights over the steps, with `ema`
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps; the last one of an epoch may hold fewer than `accumulate` batches."""
         return -(-len(self.batches) // self.config.accumulate)
+
+    @property
+    def judged(self) -> Transformer:
+        """The model that is evaluated and kept: the average where there is one."""
+        model: Transformer = self.average.module if self.average else self.model
+        return model
 
 
 def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
@@ -63,12 +71,17 @@ def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
     context = config.model.context or natural_context(encoded["train"])
     config = replace(config, model=replace(config.model, context=context))
     multiple = padding_multiple(device.type, context)
-    batches = TrainingBatches(encoded["train"], context, config.batch_size, config.data_seed, multiple)
+    batches = TrainingBatches(
+        encoded["train"], context, config.batch_size, config.data_seed, multiple, config.reshuffle
+    )
     torch.manual_seed(config.seed)
     affordable(config.model, len(tokenizer), context, device.type)
     model = Transformer(config.model, len(tokenizer), context).to(device)
     optimizer = config.optim.build(model)
-    return Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
+    job = Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
+    if config.ema is not None:
+        job.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    return job
 
 
 def padding_multiple(device: str, context: int) -> int:

@@ -86,7 +86,7 @@ def restore(config: TrainConfig, run: Run) -> tuple[Job, Progress]:
         mend = f"put it back, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
     plan = old | make_plan(job, old)
-    progress = load_checkpoint(run.folder, job.model, job.optimizer, job.device)
+    progress = load_checkpoint(run.folder, job)
     if progress is None:
         if (run.folder / BEST).exists():
             raise RunError(f"{run.folder / LAST}: missing, so it can't go on; start a new run with init={run.folder}")
@@ -118,7 +118,7 @@ def mend_best(job: Job, run: Run, progress: Progress) -> None:
     except RunError as error:
         problem = str(error)
     if progress.best["step"] == progress.step:
-        write_weights(run.folder / BEST, job.model.state_dict(), progress.best)
+        write_weights(run.folder / BEST, job.judged.state_dict(), progress.best)
     else:
         print(f"the best weights are sought anew from step {progress.step} on: {problem}", file=sys.stderr)
         progress.best = None
