@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo check test test-all bench lint clean
 
 demo: $(VENV)/ready
 	$(RUN) train.py experiment=demo
@@ -15,6 +15,9 @@ test: $(VENV)/ready-dev lint
 
 test-all: $(VENV)/ready-dev lint
 	$(RUN) -m pytest
+
+check: $(VENV)/ready
+	$(RUN) benchmarks/check.py
 
 bench: $(VENV)/ready-dev
 	(echo "# One run of make bench"; for name in train generate tokenizer sweep; do \

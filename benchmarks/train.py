@@ -49,20 +49,20 @@ def config(outputs: Path, **fields: Any) -> TrainConfig:
     return replace(made, **fields)
 
 
-def upcoming(job: Job, bucketed: bool = True) -> Iterator[Batch]:
-    """The run's own batches; or the same rows, not sorted by length."""
+def upcoming(job: Job, bucketed: bool = True, multiple: int = 1) -> Iterator[Batch]:
+    """The run's own batches; or its rows, not sorted by length, padded to a `multiple` of tokens (or the context)."""
     chance = np.random.default_rng(0)
     for epoch in range(STEPS):
         shuffled = chance.permutation(len(job.batches.rows.starts)).reshape(-1)[: len(job.batches) // 2 * BATCH]
         for index in job.batches.plan(epoch) if bucketed else shuffled.reshape(-1, BATCH):
-            yield job.batches.rows.batch(index)
+            yield job.batches.rows.batch(index, multiple)
 
 
-def ours(job: Job, compiled: bool = False, update: bool = True) -> Callable[[], float]:
+def ours(job: Job, batches: Iterator[Batch], compiled: bool = False, update: bool = True) -> Callable[[], float]:
     """A step of nanolm, or its gradient alone."""
     if compiled and not compile_model(job):
         raise SystemExit("no compiler here")
-    batches, progress, meter = upcoming(job), Progress(), Meter()
+    progress, meter = Progress(), Meter()
 
     def way() -> float:
         batch = next(batches)
@@ -143,10 +143,11 @@ def main() -> None:
         if cpu_has("bf16") or job.device.type == "cuda":
             ways |= {"transformers, random, bf16 autocast": plain(job, False, True)}
             ways |= {"transformers, bucketed, bf16 autocast": plain(job, True, True)}
-        ways |= {"nanolm, fp32": ours(job), "nanolm, fp32, gradient alone": ours(job, update=False)}
-        ways |= {"nanolm, fp32, muon": ours(muon)}
+        ways["nanolm, fp32"] = ours(job, upcoming(job))
+        ways["nanolm, fp32, gradient alone"] = ours(job, upcoming(job), update=False)
+        ways["nanolm, fp32, muon"] = ours(muon, upcoming(muon))
         best = prepare(config(Path(place)))
-        ways[f"nanolm, {best.precision}, compiled"] = ours(best, compiled=True)
+        ways[f"nanolm, {best.precision}, compiled"] = ours(best, upcoming(best), compiled=True)
         rates = compare(ways, "tokens/s")
         muons = 1 - rates["nanolm, fp32, muon"] / rates["nanolm, fp32, gradient alone"]
         achieved, limit = flops(best) * [*rates.values()][-1] / 1e9, limits[f"{best.precision} matrix product"]
