@@ -1,0 +1,70 @@
+"""The pictures of docs/results.md from the tables beside it: python benchmarks/results.py
+
+In: docs/results/minfreq.csv and width.csv, as compare.py writes them. Out: a PNG beside each.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from nanolm.files import write_atomic
+from nanolm.plots import BLUE, COLOURS, RED, STYLE
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
+
+
+def panels(path: Path, count: int) -> Any:
+    """`count` axes side by side in the house's style, and what writes them to `path`."""
+    figure = Figure(figsize=(5.0 * count, 3.8), layout="constrained")
+
+    def write() -> None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        write_atomic(path, buffer.getvalue())
+
+    return figure.subplots(1, count, squeeze=False)[0], write
+
+
+def minfreq(rows: pd.DataFrame) -> None:
+    """What perplexity says of minfreq, and what bits per byte say."""
+    rows = rows.sort_values("tokenizer.minfreq")
+    axes, write = panels(FOLDER / "minfreq.png", 2)
+    left, right = axes
+    left.plot(rows["tokenizer.minfreq"], rows["test_ppl"], "o-", color=RED)
+    left.set(title="The misleading curve", ylabel="test perplexity per token")
+    right.plot(rows["tokenizer.minfreq"], rows["test_bpb"], "o-", color=BLUE)
+    right.set(title="The honest one: the words that became <UNK> are paid for", ylabel="test bits per byte")
+    for one in axes:
+        one.set_xscale("log", base=2)
+        one.set(xlabel="minfreq", xticks=rows["tokenizer.minfreq"], xticklabels=rows["tokenizer.minfreq"])
+    write()
+
+
+def width(rows: pd.DataFrame) -> None:
+    """Loss over learning rate, a line for each width."""
+    (axes,), write = panels(FOLDER / "width.png", 1)
+    for (dims, line), colour in zip(rows.groupby("model.dims"), COLOURS, strict=False):
+        line = line.sort_values("optim.lr")
+        best = line.loc[line["val_bpb"].idxmin()]
+        axes.plot(line["optim.lr"], line["val_bpb"], ".-", color=colour, label=f"dims {dims:.0f}")
+        axes.plot(best["optim.lr"], best["val_bpb"], "o", color=colour, markersize=9)
+    axes.set_xscale("log", base=2)
+    ticks = sorted(rows["optim.lr"].unique())
+    axes.set(title="One learning rate for every width", xlabel="optim.lr", ylabel="val bits per byte")
+    axes.set_xticks(ticks, [f"{lr:g}" for lr in ticks])
+    axes.legend()
+    write()
+
+
+def main() -> None:
+    with matplotlib.rc_context(STYLE):
+        for draw in (minfreq, width):
+            draw(pd.read_csv(FOLDER / f"{draw.__name__}.csv"))
+
+
+if __name__ == "__main__":
+    main()
