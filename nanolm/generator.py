@@ -20,6 +20,7 @@ import torch
 from nanolm.config import ConfigError, between, build, one_of, options, plain
 from nanolm.decode.base import DecodeConfig, Hypothesis
 from nanolm.hardware import check_quantize, pick_device, pick_precision
+from nanolm.model.layout import lay_out
 from nanolm.model.restoring import is_rounded
 from nanolm.model.transformer import Transformer
 from nanolm.run import Run, find_run
@@ -176,7 +177,7 @@ def load(
     model = opened.model(which, place, quantize)
     if not quantize and not is_rounded(model.state_dict()) and pick_precision(precision, place) == "bf16":
         model = model.to(torch.bfloat16)
-    model.lay_out()
+    lay_out(model)
     return Generator(model, opened.tokenizer(), opened.folder)
 
 

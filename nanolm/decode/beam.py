@@ -64,7 +64,7 @@ class Beam(DecodeConfig):
             live = [search for search in live if search.beams]
             if not live:
                 break
-            beams = [beam for search in live for beam in search.beams]
+            beams = [beam for search in live for beam in seated(search.beams)]
             rows = [beam.row for beam in beams]
             if rows != list(range(len(history))):
                 index = torch.tensor(rows, device=model.device)
@@ -100,6 +100,14 @@ def best(scores: "Tensor", logprobs: "Tensor", nats: "Tensor", width: int) -> li
         [Candidate(a, b, *divmod(prompt * size + at, scores.shape[1])) for a, b, at in zip(*lists, strict=True)]
         for prompt, lists in enumerate(table)
     ]
+
+
+def seated(beams: list[Candidate]) -> list[Candidate]:
+    """The beams of a prompt, the best of each parent in the parent's place: less of the cache moves."""
+    heirs: dict[int, Candidate] = {}
+    others = [beam for beam in beams if heirs.setdefault(beam.row, beam) is not beam]
+    first = beams[0].row - beams[0].row % len(beams)
+    return [heirs.get(row) or others.pop() for row in range(first, first + len(beams))]
 
 
 class Search:

@@ -34,8 +34,14 @@ class Stacked(nn.Linear):
 
 
 def _inverse_rms(x: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-    return torch.addcmul(_EPS, norm, norm, value=1 / x.shape[-1]).rsqrt_().to(x.dtype)
+    wide = torch.float32 if x.itemsize < 4 else x.dtype
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    return cast_to(torch.addcmul(_EPS, norm, norm, value=1 / x.shape[-1]).rsqrt_(), x)
+
+
+def cast_to(x: Tensor, like: Tensor) -> Tensor:
+    """x in the dtype of `like`. Tensor.to, where it changes nothing, takes half as long as a sum of 512 numbers."""
+    return x if x.dtype == like.dtype else x.to(like.dtype)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -64,7 +70,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.to(x.dtype)  # one dtype: a mixed call misses the fused kernel
+        weight = cast_to(self.weight, x)  # one dtype: a mixed call misses the fused kernel
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.rms_norm(x, weight.shape, weight, EPS)
         return _RMSNorm.apply(x, weight) if torch.is_grad_enabled() else (x * _inverse_rms(x)).mul_(weight)

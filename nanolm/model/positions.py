@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def rotary_tables(context: int, head_dims: int) -> tuple[Tensor, Tensor]:
-    """cos (context, 1, head_dims) and sin (context, 1, head_dims / 2) of the angles (https://arxiv.org/abs/2104.09864)."""
+    """cos and sin (context, 1, head_dims) of the angles, sines of the first half negative (https://arxiv.org/abs/2104.09864)."""
     speed = 1.0 / 10000.0 ** (torch.arange(0, head_dims, 2).float() / head_dims)
     angle = torch.outer(torch.arange(context).float(), speed).unsqueeze(1)
-    return angle.cos().repeat(1, 1, 2), angle.sin()
+    return angle.cos().repeat(1, 1, 2), torch.cat((-angle.sin(), angle.sin()), -1)
 
 
 def sinusoid_table(context: int, dims: int) -> Tensor:
@@ -24,11 +24,7 @@ def sinusoid_table(context: int, dims: int) -> Tensor:
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    out = x * cos
-    (first, second), (a, b) = x.chunk(2, -1), out.chunk(2, -1)
-    a.addcmul_(second, sin, value=-1)
-    b.addcmul_(first, sin)
-    return out
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class _Rotate(torch.autograd.Function):

@@ -107,18 +107,6 @@ class Transformer(nn.Module):
         """(..., dims) -> float32 (..., V)."""
         return (self.embedding.product(hidden) if self.output is None else self.output(hidden)).float()
 
-    def lay_out(self) -> None:
-        """Turns matrices with more rows than columns in memory: their product with a few vectors takes a CPU 60 to 80%
-        of the time then."""
-        for weight in self.parameters():
-            if (
-                weight.device.type == "cpu"
-                and weight.dtype == torch.float32
-                and weight.ndim == 2
-                and weight.shape[0] > weight.shape[1]
-            ):
-                weight.data = weight.data.T.contiguous().T
-
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Summed nats of the targets (B, T) that aren't -100; the logits of a batch never exist at once."""
         bias = None if self.output is None else self.output.bias
