@@ -32,7 +32,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Axes]:
 def test_no_number_leaves_the_picture(values: np.ndarray, label: str, drawn: list[Axes], tmp_path: Path) -> None:
     plots.curves(tmp_path / "curve.png", "a run", ("epoch", label), {"val": (np.arange(len(values)), values)})
     (axes,) = drawn
-    left, bottom, right, top = axes.get_tightbbox().extents
+    box = axes.get_tightbbox()
+    assert box is not None
+    left, bottom, right, top = box.extents
     assert min(left, bottom) >= 0
     assert right <= axes.figure.bbox.x1
     assert top <= axes.figure.bbox.y1
