@@ -5,15 +5,12 @@ small is done here: processes are started only once so many blocks have come tha
 which have everything that this process has; only blocks and results are sent. Knows nothing of what the text is.
 """
 
-import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -32,6 +29,10 @@ def spread(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     waiting = iter(items)
     yield from map(work, islice(waiting, ALONE))
     following = list(islice(waiting, 1))
+    import multiprocessing  # here: 10 ms that `--cfg job` need not wait for
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
     if CORES == 1 or not following or multiprocessing.current_process().daemon:  # which can have no children
         yield from map(work, chain(following, waiting))
         return

@@ -29,6 +29,10 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.color": "#e6e6e6",
     "legend.frameon": False,
+    "figure.subplot.left": 0.12,  # where no layout is computed
+    "figure.subplot.right": 0.97,
+    "figure.subplot.bottom": 0.13,
+    "figure.subplot.top": 0.92,
 }
 
 
@@ -37,17 +41,23 @@ Labels = tuple[str, str]  # of x, of y
 
 
 @contextmanager
-def _figure(path: Path, title: str, labels: Labels, size: tuple[float, float] = (6.4, 4.0)) -> Iterator["Axes"]:
-    """One pair of axes in the house's style; written to `path` when the block ends. `size` in inches at 150 dpi."""
+def _figure(
+    path: Path, title: str, labels: Labels, size: tuple[float, float] = (6.4, 4.0), layout: Any = "constrained"
+) -> Iterator["Axes"]:
+    """One pair of axes in the house's style; written to `path` when the block ends. `size` in inches at 150 dpi.
+
+    layout: of matplotlib's; None draws once instead of twice, with margins that hold numbers of a few signs.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout=layout)
         axes = figure.subplots()
         axes.set_axisbelow(True)
-        axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.set_title(title, y=1)  # a place that is not given is sought, for a quarter of the time
         yield axes
         for axis in (axes.xaxis, axes.yaxis):  # the usual labels of powers are TeX, which would be shown as it stands
             if isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
@@ -74,15 +84,15 @@ def frequency_rank(path: Path, counts: np.ndarray, kept: int, minfreq: int, titl
 
 def curves(path: Path, title: str, labels: Labels, lines: Mapping[str, Line], floor: float | None = None) -> None:
     """Named lines, the best first: the first eight in colour and named, the others grey behind them."""
-    with _figure(path, title, labels) as axes:
+    with _figure(path, title, labels, layout=None) as axes:  # every run waits for three of them
         for place, (name, (x, y)) in enumerate(lines.items()):
             colour, label = (COLOURS[place], name) if place < len(COLOURS) else (GREY, None)
             axes.plot(x, y, color=colour, label=label, marker="." if len(x) < 40 else "", zorder=3 - place / len(lines))
         _legend(axes, floor)
+        if "perplexity" in labels[1]:
+            axes.set_yscale("log")  # before the limit, which would keep a linear axis' other end, often below 0
         late = np.concatenate([y[len(y) // 30 :] for _, y in lines.values()])  # the first steps would hide the rest
         axes.set_ylim(top=np.nanmax(late) * 1.02)
-        if "perplexity" in labels[1]:
-            axes.set_yscale("log")
 
 
 def _legend(axes: "Axes", floor: float | None) -> None:

@@ -32,7 +32,8 @@ from nanolm.config import ConfigError, NanolmError
 from nanolm.files import write_json
 from nanolm.jobs import BEGUN, NOTE, Job, job_name, last_part, named, record_failure, report
 
-DRAWING = ("matplotlib.figure", "matplotlib.backends.backend_agg")  # what `plots.py` imports late
+HEAVY = ["nanolm.training.train", "nanolm.schema", "nanolm.sweep", "nanolm.generator", "torch._dynamo"]
+HEAVY += ["matplotlib.figure", "matplotlib.backends.backend_agg"]  # what `plots.py` imports late
 STOP = ".stop"  # a file in the sweep's folder that asks all its jobs, wherever they run, to save and stop
 STOP_SECONDS = 120.0  # what they get for it
 current: tuple[Path, IO[str]] | None = None  # this process's sweep, once Hydra has begun it, and its open lock
@@ -160,7 +161,7 @@ def _threads(launcher: Any) -> int | None:
 def _run_child(verb: Callable[..., Any], config: Any, new: Path | None, folder: Path, log: Path | None) -> None:
     """The job in a process forked from a server that has the heavy imports: what kills it kills nothing else."""
     multiprocessing.set_start_method("forkserver", force=True)  # in a joblib worker it is one that no child knows
-    multiprocessing.set_forkserver_preload(["nanolm.training.train", "torch._dynamo", *DRAWING])
+    multiprocessing.set_forkserver_preload(HEAVY)
     child = multiprocessing.Process(target=_child, args=(os.getpid(), verb, config, new, folder, log), name=folder.name)
     child.start()
     child.join()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nanolm.cores import BLOCK
 from nanolm.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.files import make_folder
@@ -24,7 +25,7 @@ def tokenize(data: DataConfig, tokenizer: TokenizerConfig, outputs: Path) -> Non
     corpus = load_corpus(data, cache)
     fitted = fit_tokenizer(tokenizer, corpus, cache)
     encoded = encode_corpus(corpus, fitted, cache)
-    train, val = (np.bincount(encoded[split].ids, minlength=len(fitted)) for split in ("train", "val"))
+    train, val = (frequencies(encoded[split].ids, len(fitted)) for split in ("train", "val"))
     print(*corpus.notes, corpus.summary(), sep="\n")
     for name, value in (summary(corpus, fitted, train, val) | examples(corpus, fitted, encoded["val"])).items():
         print(f"{name:15} {value}")
@@ -32,6 +33,12 @@ def tokenize(data: DataConfig, tokenizer: TokenizerConfig, outputs: Path) -> Non
     fitted.save(folder / "tokenizer.json")
     draw(folder / "frequency_rank.png", fitted, train)
     print(f"written to {folder}: tokenizer.json, frequency_rank.png")
+
+
+def frequencies(ids: np.ndarray, size: int) -> np.ndarray:
+    """How often each of `size` ids occurs, block by block: bincount makes a copy of what it counts, 8 bytes an id."""
+    parts = (np.bincount(ids[first : first + BLOCK], minlength=size) for first in range(0, len(ids), BLOCK))
+    return sum(parts, np.zeros(size, np.int64))
 
 
 def summary(corpus: Corpus, tokenizer: Tokenizer, train: np.ndarray, val: np.ndarray) -> dict[str, str]:
