@@ -21,6 +21,7 @@ class Muon(OptimConfig):
     """
 
     name: str = "muon"
+    lr: float = 5e-3
     momentum: float = 0.95
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ class TrainConfig:
     epochs: float = 10.0
     minutes: Optional[float] = None  # of training steps; evaluation and the report come on top
     tokens: Optional[int] = None  # target tokens, rounded up to whole steps
-    batch_size: int = 32  # documents (or windows of long ones) per batch
+    batch_size: int = 16  # documents (or windows of long ones) per batch
     accumulate: int = 1  # batches per optimizer step
     reshuffle: bool = True  # a fresh order of the batches every epoch
     ema: Optional[float] = None  # a step, of a moving average of the weights: evaluated and kept in their place
