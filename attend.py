@@ -4,12 +4,9 @@ from nanolm.schema import AttendConfig, door
 
 
 def main(config: AttendConfig) -> None:
-    from pathlib import Path
-
     from nanolm.attention import attend
 
-    outputs = Path(config.outputs)
-    attend(config.run, config.prompt, config.decode, config.seed, config.layer, config.head, outputs, config.device)
+    attend(**vars(config))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,9 @@ from nanolm.schema import EvaluateConfig, door
 
 
 def main(config: EvaluateConfig) -> None:
-    from pathlib import Path
-
     from nanolm.evaluating import evaluate
 
-    machine = {"device": config.device, "precision": config.precision, "quantize": config.quantize}
-    evaluate(config.run, config.data, config.split, Path(config.outputs), **machine)
+    evaluate(**vars(config))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,9 @@ from nanolm.schema import GenerateConfig, door
 
 
 def main(config: GenerateConfig) -> None:
-    from pathlib import Path
-
     from nanolm.generating import write
 
-    machine = {"device": config.device, "precision": config.precision, "quantize": config.quantize}
-    write(config.run, config.prompt, config.decode, config.seed, Path(config.outputs), **machine)
+    write(**vars(config))
 
 
 if __name__ == "__main__":

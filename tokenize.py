@@ -16,11 +16,9 @@ else:
     from nanolm.schema import TokenizeConfig, door
 
     def main(config: TokenizeConfig) -> None:
-        from pathlib import Path
-
         from nanolm.tokenizing import tokenize
 
-        tokenize(config.data, config.tokenizer, Path(config.outputs))
+        tokenize(**vars(config))
 
     if __name__ == "__main__":
         door("tokenize", main)

@@ -36,7 +36,7 @@ def attend(
     seed: int | None = None,
     layer: int = 1,
     head: int = 1,
-    outputs: Path = Path("outputs"),
+    outputs: str | Path = "outputs",
     device: str = "auto",
 ) -> Path:
     """Writes pictures, CSV and page for the prompt, or with `decode` for what follows it; returns their folder.
@@ -53,7 +53,7 @@ def attend(
     if len(ids) > SHOWN:
         generator.tell(f"text of {len(ids)} tokens: only the first {SHOWN} are shown")
     tokens, found = [generator.tokenizer.decode_token(i) for i in ids[:SHOWN]], weights(model, ids[:SHOWN])
-    folder = make_folder(outputs / "attention" / f"{place.name}-{fingerprint([str(place), ids])[:8]}")
+    folder = make_folder(Path(outputs, "attention", f"{place.name}-{fingerprint([str(place), ids])[:8]}"))
     plots.attention_grid(folder / "heads.png", found)
     one = folder / f"layer{layer}-head{head}.png"
     plots.attention_map(one, found[layer - 1, head - 1], tokens, f"layer {layer}, head {head}")
@@ -64,7 +64,7 @@ def attend(
     return folder
 
 
-def read(generator: Generator, prompt: str, decode: DecodeConfig | None, seed: int | None) -> list[int]:
+def read(generator: Generator, prompt: str, decode: DecodeConfig | None = None, seed: int | None = None) -> list[int]:
     """The ids of the prompt from <BOS> on, with those that `decode` writes after them; at most the context."""
     context = generator.model.context
     [(_, ids)] = generator.read([prompt], decode or DecodeConfig(max_new_tokens=1))

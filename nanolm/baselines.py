@@ -20,6 +20,7 @@ from nanolm.files import fingerprint
 from nanolm.run import Run
 from nanolm.tokenizer.base import BOS, Tokenizer
 
+Scores = dict[str, dict[str, float]]  # {split: {baseline: bits per byte}}
 Scored = tuple[Encoded, np.ndarray, np.ndarray]  # a split, its bytes and its spelling bits per document
 ORDERS = {"uniform": 0, "unigram": 1, "kneser_ney_5": 5}
 FALLBACK = (0.0, 0.5, 1.0, 1.5)  # discounts where the counts are too few to estimate them
@@ -109,7 +110,7 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
     return found if (found[1:] > 0).all() else np.array(FALLBACK)
 
 
-def compression(train: Sequence[str], splits: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+def compression(train: Sequence[str], splits: Mapping[str, Sequence[str]]) -> Scores:
     """{split: {baseline: bits per byte}} of the newline-joined texts: gzip, xz, and xz that has read `train` before."""
     trained, figures = xz_bytes(train), {}
     for split, texts in splits.items():
@@ -120,7 +121,7 @@ def compression(train: Sequence[str], splits: Mapping[str, Sequence[str]]) -> di
     return figures
 
 
-def ngrams(train: Encoded, vocab_size: int, splits: Mapping[str, Scored]) -> dict[str, dict[str, float]]:
+def ngrams(train: Encoded, vocab_size: int, splits: Mapping[str, Scored]) -> Scores:
     """{split: {baseline: bits per byte}} of the n-gram models, each fitted once."""
     models = {name: KneserNey(train, vocab_size, order) for name, order in ORDERS.items()}
     return {
@@ -129,16 +130,14 @@ def ngrams(train: Encoded, vocab_size: int, splits: Mapping[str, Scored]) -> dic
     }
 
 
-def baselines(
-    corpus: Corpus, tokenizer: Tokenizer, encoded: Mapping[str, Encoded], cache: Path
-) -> dict[str, dict[str, float]]:
+def baselines(corpus: Corpus, tokenizer: Tokenizer, encoded: Mapping[str, Encoded], cache: Path) -> Scores:
     """{split: {baseline: bits per byte}} for val and test, where they hold documents; computed once and cached."""
     splits = [split for split in ("val", "test") if len(encoded[split])]
 
-    def packed() -> dict[str, dict[str, float]]:
+    def packed() -> Scores:
         return compression(corpus.texts("train"), {split: corpus.texts(split) for split in splits})
 
-    def modelled() -> dict[str, dict[str, float]]:
+    def modelled() -> Scores:
         spelling = {split: spelling_bits(corpus, split, tokenizer, cache) for split in splits}
         parts = {split: (encoded[split], corpus.nbytes(split), spelling[split]) for split in splits}
         return ngrams(encoded["train"], len(tokenizer), parts)
@@ -148,7 +147,7 @@ def baselines(
     return {split: by_token[split] | by_text[split] for split in splits}
 
 
-def run_baselines(run: Run, cache: Path) -> dict[str, dict[str, float]]:
+def run_baselines(run: Run, cache: Path) -> Scores:
     """Those of a run's own corpus and tokenizer; NanolmError where its data has gone or changed."""
     corpus, tokenizer = run.corpus(cache), run.tokenizer()
     return baselines(corpus, tokenizer, encode_corpus(corpus, tokenizer, cache), cache)

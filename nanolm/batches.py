@@ -27,17 +27,11 @@ class Ids(Protocol):
 
 @dataclass
 class Batch:
-    """`targets` are the ids one place on; IGNORE on padding and where another row scores. `tokens`: the rest."""
+    """Rows of documents. `targets` are the ids one place on; IGNORE on padding and where another row scores."""
 
     ids: np.ndarray  # int64 (B, T), PAD on the right
     targets: np.ndarray  # int64 (B, T)
-    tokens: int
-
-
-@dataclass
-class EvaluationBatch(Batch):
-    """A Batch that says where its rows come from."""
-
+    tokens: int  # the targets that count
     documents: np.ndarray  # int64 (B,), a document's index in the split
 
 
@@ -67,7 +61,7 @@ class Rows:
         ids, targets = (self.ids[place].astype(np.int64) for place in (where, where + 1))  # unsigned holds no IGNORE
         ids[~real] = PAD
         targets[~real | (places < skips[:, None])] = IGNORE
-        return Batch(ids, targets, int((lengths - skips).sum()))
+        return Batch(ids, targets, int((lengths - skips).sum()), self.documents[index])
 
 
 class TrainingBatches:
@@ -103,7 +97,7 @@ class TrainingBatches:
             yield self.rows.batch(index, self.multiple)
 
 
-def evaluation_batches(encoded: Ids, context: int, batch_tokens: int = 16384) -> Iterator[EvaluationBatch]:
+def evaluation_batches(encoded: Ids, context: int, batch_tokens: int = 16384) -> Iterator[Batch]:
     """Every token but <BOS> as a target exactly once, longest rows first, at most `batch_tokens` places a batch.
 
     Documents longer than the context are cut into windows that overlap by half of it: a token is scored with at least
@@ -113,6 +107,5 @@ def evaluation_batches(encoded: Ids, context: int, batch_tokens: int = 16384) ->
     order = np.argsort(-rows.lengths, kind="stable")
     while len(order):
         size = max(1, batch_tokens // int(rows.lengths[order[0]]))
-        index, order = order[:size], order[size:]
-        batch = rows.batch(index)
-        yield EvaluationBatch(batch.ids, batch.targets, batch.tokens, rows.documents[index])
+        yield rows.batch(order[:size])
+        order = order[size:]

@@ -22,7 +22,7 @@ from nanolm.config import RunError
 from nanolm.cores import count
 from nanolm.corpus import Corpus, Encoded
 from nanolm.data.base import DataConfig
-from nanolm.files import fingerprint, locked, read_json, write_json
+from nanolm.files import built_once, fingerprint, locked, read_json, write_json
 from nanolm.model.transformer import Transformer
 from nanolm.text import pieces
 from nanolm.tokenizer.base import UNK, Tokenizer
@@ -89,14 +89,12 @@ def _symbols(word: str) -> list[tuple[str, str]]:
 
 def corpus_speller(corpus: Corpus) -> Speller:
     """The corpus's speller, fitted on the training words that occur once; cached beside the corpus."""
-    path = corpus.folder.parent / f"speller-{corpus.fingerprint}.json"
 
-    def fit() -> None:
+    def fit(aside: Path) -> None:
         counts = count(lambda text: pieces(text, corpus.normalise), corpus.texts("train"))
-        Speller(word for word, times in counts.items() if times == 1).save(path)
+        Speller(word for word, times in counts.items() if times == 1).save(aside / "speller.json")
 
-    _written_once(path, fit)
-    return Speller.load(path)
+    return Speller.load(built_once(corpus.folder.parent / f"speller-{corpus.fingerprint}", fit) / "speller.json")
 
 
 def spell(texts: Iterable[str], tokenizer: Tokenizer, speller: Speller) -> np.ndarray:
@@ -122,8 +120,7 @@ def floor(data: DataConfig, texts: Iterable[str], nbytes: np.ndarray) -> float |
     """Exact bits per byte of normalised texts; None where the data doesn't know one of them, or there are none."""
     total = 0.0
     for text in texts:
-        bits = data.floor_bits(text)
-        if bits is None:
+        if (bits := data.floor_bits(text)) is None:
             return None
         total += bits
     return total / int(nbytes.sum()) if len(nbytes) else None
@@ -131,15 +128,11 @@ def floor(data: DataConfig, texts: Iterable[str], nbytes: np.ndarray) -> float |
 
 def cached(path: Path, compute: Callable[[], Any]) -> Any:
     """The JSON value in `path`, computed by the first of the parallel jobs that ask for it."""
-    _written_once(path, lambda: write_json(path, compute()))
-    return read_json(path)
-
-
-def _written_once(path: Path, write: Callable[[], None]) -> None:
     if not path.exists():
         with locked(path.with_name(f"{path.name}.lock")):
             if not path.exists():
-                write()
+                write_json(path, compute())
+    return read_json(path)
 
 
 @dataclass
@@ -188,7 +181,10 @@ def score_nats(nats: np.ndarray, encoded: Encoded, nbytes: np.ndarray, spelling:
 
 
 def token_nats(model: Transformer, encoded: Encoded, context: int, device: torch.device, precision: str) -> np.ndarray:
-    """float32 (ids,): -ln P of every token but <BOS>, each scored once; dropout is off meanwhile."""
+    """float32 (ids,): -ln P of every token but <BOS>, each scored once; dropout is off meanwhile.
+
+    precision: fp32 or bf16.
+    """
     nats = np.zeros(len(encoded.ids), np.float32)
     following = np.array(encoded.offsets[:-1]) + 1  # the next place to be scored in each document
     training = model.training
@@ -198,25 +194,10 @@ def token_nats(model: Transformer, encoded: Encoded, context: int, device: torch
             for batch in evaluation_batches(encoded, context):
                 ids, targets = (torch.from_numpy(array).to(device) for array in (batch.ids, batch.targets))
                 rows, real = model.nats(ids, targets).cpu().numpy(), batch.targets != IGNORE
-                for document, row, scored in zip(
-                    batch.documents, rows, real, strict=True
-                ):  # a document's rows in order
+                for document, row, scored in zip(batch.documents, rows, real, strict=True):  # a document's in order
                     place = following[document]
                     following[document] += scored.sum()
                     nats[place : following[document]] = row[scored]
     finally:
         model.train(training)
     return nats
-
-
-def score(
-    model: Transformer,
-    encoded: Encoded,
-    context: int,
-    nbytes: np.ndarray,
-    spelling: np.ndarray,
-    device: torch.device,
-    precision: str,
-) -> Score:
-    """The score of a model over one split; `precision` is fp32 or bf16."""
-    return score_nats(token_nats(model, encoded, context, device, precision), encoded, nbytes, spelling)

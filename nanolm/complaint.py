@@ -13,7 +13,9 @@ KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or f
 def one_line(error: BaseException) -> str:
     """What to print for `error`; our own messages pass as they are."""
     if group := getattr(error, "missing_cfg_file", None):
-        return _unknown_option(str(group), list(getattr(error, "options", None) or []))
+        group, _, option = str(group).removesuffix(".yaml").rpartition("/")
+        there = ", ".join(getattr(error, "options", None) or ["none"])
+        return f"{group or 'config'}={option}: no such option; there are {there}"
     cause = error if getattr(error, "full_key", None) else error.__cause__
     key = getattr(cause, "full_key", None)
     if cause is None or not key:
@@ -26,15 +28,6 @@ def one_line(error: BaseException) -> str:
     if found := re.match(r"Value '(.*)' of type '.*' could not be converted to (Integer|Float|Boolean)", first):
         return f"{key}={found[1]}: must be {KINDS[found[2]]}"
     return f"{key}: {_squeeze(first)}"
-
-
-def _unknown_option(name: str, choices: list[str]) -> str:
-    group, _, option = name.removesuffix(".yaml").rpartition("/")
-    return (
-        f"{group}={option}: no such option; there are {', '.join(choices) or 'none'}"
-        if group
-        else f"{option}: no such config"
-    )
 
 
 def _nearest(key: str, cls: object) -> str:

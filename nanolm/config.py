@@ -11,7 +11,7 @@ import math
 import pkgutil
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 MISSING: Any = "???"  # OmegaConf's own mark for "to be given"
 GROUPS = ("data", "tokenizer", "optim", "decode")
@@ -49,9 +49,8 @@ def between(
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ConfigError(f"{key}: must be a number below 2^63")
     if not (low < value if open_low else low <= value) or not value <= high or not math.isfinite(value):
-        bounds = [f"{'above' if open_low else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (
-            high < math.inf
-        )
+        bounds = [f"{'above' if open_low else 'at least'} {low:g}"] * (low > -math.inf)
+        bounds += [f"at most {high:g}"] * (high < math.inf)
         raise ConfigError(f"{key}={value}: must be {' and '.join(bounds) or 'a finite number'}")
 
 
@@ -60,13 +59,12 @@ def options(group: str) -> dict[str, type]:
     """The table name -> config dataclass of a group: the dataclasses with a `name` in `nanolm/<group>/*.py`."""
     package = importlib.import_module(f"nanolm.{group}")
     table: dict[str, type] = {}
-    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+    for info in pkgutil.iter_modules(package.__path__):  # sorted by name
         module = importlib.import_module(f"nanolm.{group}.{info.name}")
         for cls in vars(module).values():
             if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module.__name__:
-                name = getattr(cls, "name", MISSING)
-                if isinstance(name, str) and name != MISSING:
-                    table[name] = cls
+                table[str(getattr(cls, "name", MISSING))] = cls
+    table.pop(MISSING, None)  # of the base class
     return table
 
 
@@ -89,7 +87,8 @@ def fill(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
         if key not in hints:
             raise ConfigError(f"{prefix}.{key}: no such key; there are {', '.join(sorted(hints))}")
         if not _fits(value, hints[key]):
-            raise ConfigError(f"{prefix}.{key}={value!r}: must be {_type_name(hints[key])}")
+            kind = getattr(hints[key], "__name__", str(hints[key])).replace("typing.", "")
+            raise ConfigError(f"{prefix}.{key}={value!r}: must be {kind}")
     return cls(**values)
 
 
@@ -98,19 +97,13 @@ def plain(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def _type_name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)).replace("typing.", "")
-
-
 def _fits(value: Any, hint: Any) -> bool:
-    if getattr(hint, "__origin__", None) is list:
-        return isinstance(value, list) and all(_fits(item, hint.__args__[0]) for item in value)
-    if getattr(hint, "__origin__", None) is dict:
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is dict:
         return isinstance(value, dict)
-    if parts := getattr(hint, "__args__", None):
+    if parts := get_args(hint):
         return any(_fits(value, part) for part in parts)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)

@@ -26,7 +26,7 @@ def evaluate(
     run: str,
     data: DataConfig | None = None,
     split: str = "test",
-    outputs: Path = Path("outputs"),
+    outputs: str | Path = "outputs",
     device: str = "auto",
     precision: str = "auto",
     quantize: str | None = None,
@@ -36,7 +36,7 @@ def evaluate(
     The files: outputs/evaluations/<run>-<what>-<8 hex digits>/. Raises NanolmError for whatever the user can mend.
     """
     one_of("split", split, ("train", "val", "test"))
-    opened, cache, where = Run.open(find_run(run, outputs)), outputs / "cache", pick_device(device)
+    opened, cache, where = Run.open(find_run(run, outputs)), Path(outputs, "cache"), pick_device(device)
     check_quantize(quantize, where)
     tokenizer, model = opened.tokenizer(), opened.model("best", where, quantize)
     rounded = quantize or is_rounded(model.state_dict())
@@ -50,7 +50,7 @@ def evaluate(
     spelling = spell(texts, tokenizer, Speller.load(opened.file("speller.json")))
     what, place = split if data is None else data.name, opened.folder.resolve()
     name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name])[:8]}"
-    folder = make_folder(outputs / "evaluations" / name)
+    folder = make_folder(Path(outputs, "evaluations", name))
     nats = token_nats(model, encoded, model.context, where, precision)
     score = score_nats(nats, encoded, nbytes, spelling)
     write_files(folder, encoded, nats, tokenizer, score)

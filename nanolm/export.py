@@ -25,6 +25,7 @@ from nanolm.files import make_folder, names, read_json, write_atomic, write_json
 from nanolm.model.layers import Stacked
 from nanolm.model.quantize import quantize
 from nanolm.model.transformer import Transformer
+from nanolm.page import resource
 from nanolm.run import BEST, Run, find_run
 from nanolm.text import harmless
 from nanolm.weights import read_weights, write_weights
@@ -88,7 +89,7 @@ def write_hf(run: Run, folder: Path) -> None:
         "tokenizer_config.json": {"model_max_length": model.context},
     }
     make_folder(folder)
-    for name, fixed in json.loads(resource("hf.json")).items():
+    for name, fixed in json.loads(resource("hub/hf.json")).items():
         write_json(folder / name, own[name] | fixed)
     write_atomic(folder / "model.safetensors", save(renamed(model), {"format": "pt"}))
 
@@ -138,7 +139,7 @@ def write_space(run: Run, folder: Path) -> None:
     if (package.parent / "LICENSE").exists():
         shutil.copy(package.parent / "LICENSE", folder)
     write_atomic(folder / "app.py", START)
-    write_atomic(folder / "requirements.txt", resource("requirements.txt"))
+    write_atomic(folder / "requirements.txt", resource("hub/requirements.txt"))
 
 
 def write_int8(run: Run, folder: Path) -> None:
@@ -165,7 +166,7 @@ def card(run: Run, kind: str, where: str, cache: Path) -> str:
     facts |= {key: part for key in ("documents", "parameters") if isinstance(part := status.get(key), dict)}
     facts["training"] = {key: status.get(key) for key in ("vocabulary", "epochs", "tokens", "seconds", "test_unk_rate")}
     rows = [(f"{group}.{key}", value) for group, values in facts.items() for key, value in values.items()]
-    return Template(resource(f"{kind}.md") + resource("card.md")).substitute(
+    return Template(resource(f"hub/{kind}.md") + resource("hub/card.md")).substitute(
         title=json.dumps(name),
         name=safe(name),
         where=where,
@@ -197,11 +198,6 @@ def known_baselines(run: Run, cache: Path) -> dict[str, dict[str, float]]:
     except NanolmError as error:
         print(harmless(f"no baselines in the model card: {error}"), file=sys.stderr)
         return {}
-
-
-def resource(name: str) -> str:
-    """A template of this room."""
-    return (files("nanolm") / "pages" / "hub" / name).read_text("utf-8")
 
 
 def upload(folder: Path, name: str, kind: str) -> str:

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,11 @@ def fingerprint(value: Any) -> str:
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
     """Holds the lock file `path` against other processes and threads; the system frees it if the process dies."""
-    path = Path(path)
-    with _naming(path, "locked"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with ExitStack() as held:
         with _naming(path, "locked"):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(open(path, "w")), fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
 
 
 def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -105,13 +100,13 @@ def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
             aside = folder.with_name(f".{folder.name}.part")  # a killed process may have left one
             try:
                 with _naming(folder, "written"):
-                    _remove(aside)
+                    shutil.rmtree(aside, ignore_errors=True)
                     aside.mkdir()
                     build(aside)
                     write_json(aside / _SIZES, {file.name: file.stat().st_size for file in aside.iterdir()})
                     for file in aside.iterdir():
                         _fsync(file)
-                    _remove(folder)
+                    shutil.rmtree(folder, ignore_errors=True)
                     os.replace(aside, folder)
                     _fsync(folder.parent)
             finally:
@@ -125,11 +120,6 @@ def _whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (NanolmError, OSError, AttributeError):
         return False
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def _fsync(path: Path) -> None:

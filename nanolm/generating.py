@@ -8,7 +8,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 from nanolm.config import DataError, between
 from nanolm.decode.base import DecodeConfig
@@ -17,20 +17,14 @@ from nanolm.text import harmless
 
 
 def write(
-    run: str,
-    prompt: str | None,
-    decode: DecodeConfig,
-    seed: int | None = None,
-    outputs: Path = Path("outputs"),
-    device: str = "auto",
-    precision: str = "auto",
-    quantize: str | None = None,
+    run: str, prompt: str | None, decode: DecodeConfig, seed: int | None = None, outputs: Any = "outputs", **how: Any
 ) -> None:
     """Writes what follows `prompt`. Without one it asks for one after the other: at a terminal until ctrl-d (ctrl-c
-    stops the text being written), from a pipe line by line. Raises NanolmError.
+    stops the text being written), from a pipe line by line. outputs, how (device, precision, quantize): see
+    `generator.load`. Raises NanolmError.
     """
     between("seed", seed, 0)
-    generator = load(run, outputs, device=device, precision=precision, quantize=quantize)
+    generator = load(run, outputs, **how)
     say(dim(f"run={generator.run}"))
     if prompt is not None:
         return answer(generator, prompt, decode, seed)

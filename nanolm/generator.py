@@ -61,11 +61,6 @@ class Generator:
     ) -> None:
         self.model, self.tokenizer, self.run, self.tell = model.eval(), tokenizer, run, tell
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model lies."""
-        return self.model.device
-
     def generate(
         self,
         prompt: str | Sequence[str] = "",
@@ -95,7 +90,7 @@ class Generator:
         config, seed = strategy(decode, fields), fresh(seed)
         read = self.read(prompts, config)
         order = sorted(range(len(read)), key=lambda i: len(read[i][1]))  # near lengths together: little padding
-        size = max(1, ROWS.get(self.device.type, 64) // config.width)
+        size = max(1, ROWS.get(self.model.device.type, 64) // config.width)
         done: dict[int, list[Generation]] = {}
         for start in range(0, len(order), size):
             chunk = order[start : start + size]

@@ -1,21 +1,18 @@
 """What this machine can do: the device and the precision that a config's `auto` stands for.
 
 In: the words of the config. Out: a torch.device, "fp32" or "bf16". bf16 on a CPU without AVX512-BF16 or AMX runs up to
-hundreds of times slower than fp32, so `auto` never picks it there. Torch is imported only when it is needed.
+hundreds of times slower than fp32, so `auto` never picks it there.
 """
 
 import platform
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from nanolm.config import ConfigError, one_of
 
-if TYPE_CHECKING:
-    import torch
-
-PRECISIONS = ("auto", "fp32", "bf16")
 FLAGS = {  # of instructions for such products: x86, then Arm
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
     "int8": {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"},
@@ -34,15 +31,8 @@ def cpu_has(kind: str) -> bool:
     return platform.system() == "Linux" and has_flag(Path("/proc/cpuinfo").read_text(errors="replace"), kind)
 
 
-def cpu_has_bf16() -> bool:
-    """Whether this CPU has AVX512-BF16, AMX or Arm's bf16."""
-    return cpu_has("bf16")
-
-
-def pick_device(name: str) -> "torch.device":
+def pick_device(name: str) -> torch.device:
     """`auto`: the first GPU if there is one, else the CPU; any other name must be a device that torch can use."""
-    import torch
-
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -52,12 +42,10 @@ def pick_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
-def pick_precision(name: str, device: "torch.device") -> str:
+def pick_precision(name: str, device: torch.device) -> str:
     """`fp32` or `bf16`: `auto` is bf16 on a GPU or CPU with instructions for it; an explicit bf16 elsewhere warns."""
-    import torch
-
-    one_of("precision", name, PRECISIONS)
-    able = cpu_has_bf16() if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    one_of("precision", name, ("auto", "fp32", "bf16"))
+    able = cpu_has("bf16") if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported(False)
     if name == "auto":
         return "bf16" if able else "fp32"
     if name == "bf16" and not able:
@@ -65,7 +53,7 @@ def pick_precision(name: str, device: "torch.device") -> str:
     return name
 
 
-def check_quantize(name: str | None, device: "torch.device") -> None:
+def check_quantize(name: str | None, device: torch.device) -> None:
     """None, `bf16` or `int8`, which is for the CPU; warns where it will be slower than fp32. Raises ConfigError."""
     one_of("quantize", name, (None, "bf16", "int8"))
     if name == "int8" and device.type != "cpu":

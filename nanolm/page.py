@@ -41,12 +41,13 @@ def page(name: str, title: str, body: Html, data: Any) -> str:
     """The page `name`; its script finds `data` as JSON in the element #data."""
     kept = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no text can end the element
     parts = {"title": escape(title), "body": body, "data": kept}
-    parts |= {"style": _read("house.css") + _read(f"{name}.css"), "script": _read(f"{name}.js")}
-    return Template(_read("house.html")).substitute(parts)
+    parts |= {"style": resource("house.css") + resource(f"{name}.css"), "script": resource(f"{name}.js")}
+    return Template(resource("house.html")).substitute(parts)
 
 
-def _read(resource: str) -> str:
-    return (files("nanolm") / "pages" / resource).read_text("utf-8")
+def resource(name: str) -> str:
+    """The text of a file in `pages/`."""
+    return (files("nanolm") / "pages" / name).read_text("utf-8")
 
 
 def frame(html: str, title: str) -> Html:

@@ -5,7 +5,6 @@ Knows the names of the files and no training; `config.json` is plain data, never
 """
 
 import fcntl
-import itertools
 import os
 import re
 import secrets
@@ -74,9 +73,7 @@ class Run:
         if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), dict) for key in ("files", "plan")):
             raise RunError(f"{folder / 'manifest.json'}: damaged; {MEND}")
         if manifest.get("format") not in range(1, FORMAT + 1):
-            raise RunError(
-                f"{folder}: run format {manifest.get('format')}, known are those up to {FORMAT}; update nanolm"
-            )
+            raise RunError(f"{folder}: run format {manifest.get('format')}, known is {FORMAT} at most; update nanolm")
         run = cls(folder, {}, manifest)
         config, changed = read_json(run.file("config.json")), manifest.get("changed", {})
         if not isinstance(config, dict) or not isinstance(changed, dict):
@@ -190,16 +187,17 @@ class Run:
 def new_folder(outputs: Path, *parts: str | None) -> Path:
     """Makes outputs/<YYYY-MM-DD_HH-MM-SS>-<part>-<part>, with -2, -3 ... where another process was faster."""
     clean = [re.sub(r"[^\w.-]+", "-", part)[:40] for part in parts if part]
-    name = "-".join([datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), *clean])
-    for number in itertools.count(2):
+    name = "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *clean])
+    folder, number = outputs / name, 1
+    while True:
         try:
-            (outputs / name).mkdir(parents=True)
-            break
+            folder.mkdir(parents=True)
+            return folder
         except FileExistsError:
-            name = f"{name}-{number}" if number == 2 else f"{name.rpartition('-')[0]}-{number}"
+            number += 1
+            folder = outputs / f"{name}-{number}"
         except OSError as error:
             raise RunError(f"outputs={outputs}: can't be written ({error.strerror}); give another outputs=") from None
-    return outputs / name
 
 
 def run_folders(outputs: Path) -> Iterator[Path]:
@@ -208,9 +206,7 @@ def run_folders(outputs: Path) -> Iterator[Path]:
         if "manifest.json" in files:
             folders.clear()
             yield Path(place)
-        folders[:] = [
-            name for name in folders if name not in ("wandb", "cache", "exports") and not name.startswith(".")
-        ]
+        folders[:] = [name for name in folders if name not in ("wandb", "cache", "exports") and name[0] != "."]
 
 
 def find_run(spec: str, outputs: str | Path = "outputs") -> Path:

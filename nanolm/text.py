@@ -62,6 +62,11 @@ def harmless(text: str) -> str:
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says in its first line, or else its name."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def pieces(text: str, mode: str) -> list[str]:
     """The words of a normalised text. `none`: words, single newlines, runs of other whitespace, single signs."""
     if mode == "none":

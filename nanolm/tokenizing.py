@@ -15,13 +15,14 @@ from nanolm.files import make_folder
 from nanolm.plots import frequency_rank
 from nanolm.tokenizer.base import SPECIALS, UNK, Tokenizer, TokenizerConfig
 
+DOCUMENTS = 3  # with examples
 SHOWN = 12  # tokens in a row of examples
 LONGEST = 40  # characters shown of a token
 
 
-def tokenize(data: DataConfig, tokenizer: TokenizerConfig, outputs: Path) -> None:
+def tokenize(data: DataConfig, tokenizer: TokenizerConfig, outputs: str | Path) -> None:
     """Prints the tables; writes outputs/tokenizers/<name>-<fingerprint>/tokenizer.json and frequency_rank.png."""
-    cache = outputs / "cache"
+    cache = Path(outputs, "cache")
     corpus = load_corpus(data, cache)
     fitted = fit_tokenizer(tokenizer, corpus, cache)
     encoded = encode_corpus(corpus, fitted, cache)
@@ -29,9 +30,12 @@ def tokenize(data: DataConfig, tokenizer: TokenizerConfig, outputs: Path) -> Non
     print(*corpus.notes, corpus.summary(), sep="\n")
     for name, value in (summary(corpus, fitted, train, val) | examples(corpus, fitted, encoded["val"])).items():
         print(f"{name:15} {value}")
-    folder = make_folder(outputs / "tokenizers" / f"{tokenizer.name}-{fitted.fingerprint[:8]}")
+    folder = make_folder(Path(outputs, "tokenizers", f"{tokenizer.name}-{fitted.fingerprint[:8]}"))
     fitted.save(folder / "tokenizer.json")
-    draw(folder / "frequency_rank.png", fitted, train)
+    kept = np.sort(train[len(SPECIALS) :][train[len(SPECIALS) :] > 0])[::-1]
+    tail = [np.repeat(n, types) for n, types in sorted(fitted.dropped.items(), reverse=True)]  # below minfreq
+    title = f"{tokenizer.name} tokens of {fitted.normalise} text"
+    frequency_rank(folder / "frequency_rank.png", np.concatenate([kept, *tail]), len(kept), tokenizer.minfreq, title)
     print(f"written to {folder}: tokenizer.json, frequency_rank.png")
 
 
@@ -60,22 +64,14 @@ def summary(corpus: Corpus, tokenizer: Tokenizer, train: np.ndarray, val: np.nda
     }
 
 
-def examples(corpus: Corpus, tokenizer: Tokenizer, encoded: Encoded, documents: int = 3) -> dict[str, str]:
+def examples(corpus: Corpus, tokenizer: Tokenizer, encoded: Encoded) -> dict[str, str]:
     """The heads of the first val documents as pieces with their ids; an unknown piece is shown in brackets."""
     rows = {}
-    for i in range(min(documents, len(encoded))):
+    for i in range(min(DOCUMENTS, len(encoded))):
         ids, unknown = encoded.document(i)[1:-1][:SHOWN], iter(tokenizer.unknown(corpus.texts("val")[i]))
         pieces = [f"<UNK>({next(unknown)})" if token == UNK else tokenizer.decode_token(token) for token in ids]
         rows[f"val {i}"] = " | ".join(f"{visible(piece)} {token}" for piece, token in zip(pieces, ids, strict=True))
     return rows
-
-
-def draw(path: Path, tokenizer: Tokenizer, train: np.ndarray) -> None:
-    """The frequency-rank curve of everything in the training texts, the pieces below minfreq too."""
-    kept = np.sort(train[len(SPECIALS) :][train[len(SPECIALS) :] > 0])[::-1]
-    tail = [np.repeat(n, types) for n, types in sorted(tokenizer.dropped.items(), reverse=True)]
-    title = f"{tokenizer.config.name} tokens of {tokenizer.normalise} text"
-    frequency_rank(path, np.concatenate([kept, *tail]), len(kept), tokenizer.config.minfreq, title)
 
 
 def visible(token: str) -> str:

@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 
 from nanolm.config import one_of
 
-MODES = ("offline", "online", "disabled")
+QUIET = (  # settings of W&B's
+    *("silent", "disable_git", "disable_code", "disable_job_creation"),
+    *("x_disable_stats", "x_disable_meta", "x_disable_machine_info"),
+)
 PATIENCE = 60  # seconds for starting online, and for the upload at the end
 
 
@@ -30,7 +33,7 @@ class TrackingConfig:
     entity: Optional[str] = None
 
     def __post_init__(self) -> None:
-        one_of("tracking.mode", self.mode, MODES)
+        one_of("tracking.mode", self.mode, ("offline", "online", "disabled"))
 
 
 class Tracker:
@@ -87,13 +90,10 @@ class Tracker:
             _say(f"W&B stopped ({type(error).__name__}: {error}); the run goes on, metrics.csv has every figure")
 
     def _start(self, wandb: Any) -> Any:
-        off = {"console": "off", "disable_git": True, "disable_code": True, "save_code": False, "silent": True}
-        off |= dict.fromkeys(
-            ("disable_job_creation", "x_disable_stats", "x_disable_meta", "x_disable_machine_info"), True
-        )
+        off = {"console": "off", "save_code": False, "x_save_requirements": False, **dict.fromkeys(QUIET, True)}
         waits = {"init_timeout": PATIENCE, "finish_timeout": PATIENCE}
         # a killed run loses at most a second
-        settings = wandb.Settings(**off, **waits, x_save_requirements=False, x_transaction_log_flush_interval=1.0)
+        settings = wandb.Settings(**off, **waits, x_transaction_log_flush_interval=1.0)
         known = {"project": self.config.project, "entity": self.config.entity, "dir": str(self.outputs)}
         about = {**known, **self.about, "job_type": "train", "settings": settings}
         if "WANDB_SWEEP_ID" in os.environ:

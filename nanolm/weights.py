@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nanolm.config import RunError
 from nanolm.files import write_atomic
+from nanolm.text import first_line
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], note: Any) -> None:
@@ -40,7 +41,7 @@ def read_weights(path: Path, part: str = "") -> tuple[dict[str, Tensor], Any]:
     except FileNotFoundError:
         raise RunError(f"{path}: missing") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: damaged, or not a file of nanolm's ({_first_line(error)})") from None
+        raise RunError(f"{path}: damaged, or not a file of nanolm's ({first_line(error)})") from None
     if sha256 != _digest(tensors, note):
         raise RunError(f"{path}: damaged, its checksum differs")
     return {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}, note
@@ -52,7 +53,3 @@ def _digest(tensors: Mapping[str, Tensor], note: Any) -> str:
         digest.update(f"\n{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

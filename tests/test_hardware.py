@@ -23,13 +23,13 @@ def test_flags(flags: str, able: bool) -> None:
 
 @pytest.mark.parametrize(("able", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_auto_precision_follows_the_flags(able: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: able)
+    monkeypatch.setattr(hardware, "cpu_has", lambda kind: able)
     assert hardware.pick_precision("auto", torch.device("cpu")) == precision
     assert hardware.pick_precision("fp32", torch.device("cpu")) == "fp32"
 
 
 def test_an_explicit_bf16_without_instructions_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(hardware, "cpu_has", lambda kind: False)
     with pytest.warns(UserWarning, match="precision=bf16"):
         assert hardware.pick_precision("bf16", torch.device("cpu")) == "bf16"
 

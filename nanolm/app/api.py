@@ -7,7 +7,8 @@ import dataclasses
 
 import gradio as gr
 
-from nanolm.app.look import predictions, read
+from nanolm import attention
+from nanolm.app.look import predictions
 from nanolm.app.models import Models, bounded, polite, seeded, text
 from nanolm.app.tokens import spelled
 from nanolm.config import ConfigError, build
@@ -34,7 +35,7 @@ def endpoints(models: Models) -> None:
         """For each token: token, logprob (nats), rank, and the likeliest in its place with their probabilities."""
         with polite():
             generator = chosen(run)
-            return predictions(generator, read(generator, words))
+            return predictions(generator, attention.read(generator, text("words", words)))
 
     def tokens(words: str, run: str = "") -> list[dict]:
         """The tokens of a text with their ids; 1 is <UNK>."""

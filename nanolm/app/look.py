@@ -16,18 +16,11 @@ from nanolm import attention
 from nanolm.app.models import Models, polite, text
 from nanolm.app.tokens import spelled, visible
 from nanolm.app.write import Text
-from nanolm.decode.base import DecodeConfig
 from nanolm.generator import Generator
 from nanolm.page import Html, frame, page, tag
 
 TOP = 10  # of the likeliest tokens at each place
 FULL = 10.0  # nats of the fullest colour
-
-
-def read(generator: Generator, words: Any) -> list[int]:
-    """The ids of a text, from <BOS> on."""
-    [(_, ids)] = generator.read([text("text", words)], DecodeConfig(max_new_tokens=1))
-    return ids
 
 
 @torch.inference_mode()
@@ -61,7 +54,7 @@ def look(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple
     with polite():
         generator = models.open(run, lambda note: gr.Warning(escape(note)))
         known = {one.prompt + one.new: one.ids for one in written if one.run == run}
-        ids = (known.get(words) or read(generator, words))[: generator.model.context]
+        ids = known.get(words, [])[: generator.model.context] or attention.read(generator, text("text", words))
         if len(ids) < 2:
             return tag("p", "Nothing to look at yet: write something, or type a text above."), ""
         shown = ids[: attention.SHOWN]

@@ -66,11 +66,9 @@ class Models:
     def about(self, name: str) -> str:
         """A line that says what the model of a run is."""
         made = self.open(name)
-        size, tokens = (
-            sum(made.model.summary().values()),
-            f"{len(made.tokenizer):,} {made.tokenizer.config.name} tokens",
-        )
-        return f"{size:,} parameters · {tokens} · context {made.model.context} · {self.score(name)}"
+        size, kind = sum(made.model.summary().values()), made.tokenizer.config.name
+        parts = (f"{size:,} parameters", f"{len(made.tokenizer):,} {kind} tokens", f"context {made.model.context}")
+        return " · ".join([*parts, self.score(name)])
 
 
 @contextmanager

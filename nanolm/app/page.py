@@ -59,10 +59,7 @@ def build(outputs: Path, run: str = "latest", device: str = "auto", precision: s
 def serve(blocks: gr.Blocks, host: str = "127.0.0.1", port: Optional[int] = None, browser: bool = False) -> None:
     """Shows the page until ctrl-c, on the first free port from 7860 where none is given. ConfigError if it can't."""
     how: dict[str, Any] = {"server_name": host, "server_port": port, "inbrowser": browser, **LIMITS}
-    how |= {
-        "theme": gr.themes.Default(primary_hue="blue", **FONTS),
-        "css_paths": str(files("nanolm") / "pages/app.css"),
-    }
+    how |= {"theme": gr.themes.Default(primary_hue="blue", **FONTS), "css_paths": files("nanolm") / "pages/app.css"}
     try:
         blocks.launch(quiet=True, prevent_thread_lock=True, footer_links=["api"], **dict.fromkeys(OFF, False), **how)
     except OSError as error:

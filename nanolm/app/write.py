@@ -94,9 +94,8 @@ def tab(models: Models, run: Component) -> gr.State:
                 panels.append(panel)
             with gr.Accordion("More settings", open=False), gr.Row():
                 shared = {name: controls.control(DecodeConfig, name) for name in controls.SHARED}
-                seed = gr.Textbox(
-                    label="seed", info="equal seeds, equal texts", placeholder="none: a new one each time"
-                )
+                hint = "equal seeds, equal texts"
+                seed = gr.Textbox(label="seed", info=hint, placeholder="none: a new one each time")
 
     def one(values: dict[Component, Any], every: bool = False) -> Iterator[tuple[str, list[Text]]]:
         names = kinds if every else [values[choice]]

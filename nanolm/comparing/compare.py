@@ -16,6 +16,7 @@ from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.figures import draw
 from nanolm.comparing.page import page
 from nanolm.comparing.records import Record, collect
+from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.table import Table, tables
 from nanolm.files import make_folder, write_atomic
 from nanolm.text import harmless
@@ -25,8 +26,6 @@ def compare(config: CompareConfig) -> Path:
     """Compares the runs that `config` names and returns the page's path; NanolmError if there are none."""
     found, unranked = tables(collect(config), config.sort, config.by)
     if config.baselines and config.source == "folders":
-        from nanolm.comparing.reference import add_baselines  # brings torch
-
         for table in found:
             add_baselines(table, Path(config.outputs, "cache"))
     show(found, unranked)

@@ -6,6 +6,7 @@ In: a Table and a folder. Out: PNG files, as {path: caption}. What a figure look
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,16 +46,13 @@ def independent(runs: pd.DataFrame, knobs: Sequence[str]) -> list[str]:
     return [key for key in knobs if key in kept]
 
 
-def labels(table: Table) -> pd.Series:
-    """What sets each row of runs apart, at its place in the frame: independent knobs, or the first run's name."""
-    runs = table.runs
-    texts = runs[independent(runs, table.knobs)].map(plain)
-    found = [
-        " ".join(f"{key.split('.')[-1]}={text}" for key, text in row.items() if text)
-        for row in texts.to_dict("records")
-    ]
-    names = [records[0].name for records in runs["records"]]
-    return pd.Series([label or name for label, name in zip(found, names, strict=True)], runs.index)
+def labels(table: Table) -> dict[Any, str]:
+    """What sets each row of runs apart, by its place in the frame: independent knobs, or the first run's name."""
+    found, knobs = {}, independent(table.runs, table.knobs)
+    for place, row in table.runs.iterrows():
+        words = (f"{key.split('.')[-1]}={plain(row[key])}" for key in knobs if plain(row[key]))
+        found[place] = " ".join(words) or row["records"][0].name
+    return found
 
 
 def _curves(table: Table, axis: str, xlabel: str, path: Path) -> dict[Path, str]:

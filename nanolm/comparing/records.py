@@ -65,7 +65,8 @@ def find(config: CompareConfig) -> list[Path]:
     pattern = config.runs or f"{glob.escape(config.outputs)}/**"
     if config.sweep is not None:
         pattern = f"{glob.escape(str(find_sweep(config.sweep, Path(config.outputs))))}/*"
-    found = {folder for place in glob.glob(pattern, recursive=True) if is_run(folder := Path(place))}
+    marks = ("manifest.json", "status.json")  # the latter alone: of a job that failed at once
+    found = {Path(file).parent for mark in marks for file in glob.glob(f"{pattern}/{mark}", recursive=True)}
     return sorted(folder for folder in found if config.runs or folder.parent.name != "exports")
 
 
@@ -78,11 +79,6 @@ def find_sweep(name: str, outputs: Path) -> Path:
     raise NanolmError(f"sweep={name}: no such sweep; give latest, a folder, or a name from {outputs}/sweeps")
 
 
-def is_run(folder: Path) -> bool:
-    """Also of a job that failed before it had more than a status."""
-    return (folder / "manifest.json").is_file() or (folder / "status.json").is_file()
-
-
 def read(folder: Path) -> Record:
     """The record of a run folder; whatever is wrong with it becomes its `trouble`."""
     record = Record(str(folder))
@@ -93,10 +89,9 @@ def read(folder: Path) -> Record:
         if (folder / "manifest.json").exists() or not record.trouble:
             run = Run.open(folder)
             record.config, record.tokenizer = flat(run.config), run.manifest["files"].get("tokenizer.json", "")
-            for name in sorted(
-                run.manifest["files"].keys() & {"status.json", "metrics.csv", "test_bits.csv", "samples.txt"}
-            ):
-                run.file(name)  # raises where it is not what was written
+            for name in ("metrics.csv", "samples.txt", "status.json", "test_bits.csv"):
+                if name in run.manifest["files"]:
+                    run.file(name)  # raises where it is not what was written
         record.curves = _table(folder / "metrics.csv", ["tokens", "seconds"])
         record.bits = _table(folder / "test_bits.csv", ["document", "bits", "bytes"])
         if (folder / "samples.txt").exists():

@@ -175,14 +175,11 @@ class Grammar:
                 slot.pool, slot.key = bool(pool), key
                 lines = found[name, value] = pool.split(",") if pool else []
         for (name, value), texts in found.items():
-            self.slots[name].table[value] = Choice(self._option(text.strip()) for text in texts)
+            options = (Option(self._nodes(iter(_TOKEN.findall(text)))[0], text) for text in map(str.strip, texts))
+            self.slots[name].table[value] = Choice(options)
 
     def _slot(self, name: str) -> Slot:
         return self.slots.setdefault(name, Slot(name))
-
-    def _option(self, text: str) -> Option:
-        """One line of a rule, or one item of a pool."""
-        return Option(self._nodes(iter(_TOKEN.findall(text)))[0], text)
 
     def _nodes(self, tokens: Iterator[str]) -> list[tuple[Any, ...]]:
         """The nodes up to the bracket that closes, one tuple per alternative."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nanolm.config import DataError
+from nanolm.text import first_line
 
 TEXT = ("", ".txt", ".text", ".md")
 TABLES = (".csv", ".jsonl", ".parquet")
@@ -121,7 +122,7 @@ def read_parquet(path: Path, column: str) -> Iterator[str]:
             for row, value in enumerate(values, 1):
                 yield _text(value, f"{path}: row {row}", column)
     except (pyarrow.ArrowException, UnicodeDecodeError, *_UNREADABLE) as error:
-        raise DataError(f"{path}: can't be read after row {row}: {_first_line(error)}; make the file again") from error
+        raise DataError(f"{path}: can't be read after row {row}: {first_line(error)}; make the file again") from error
 
 
 def lines(path: Path) -> Iterator[str]:
@@ -138,7 +139,7 @@ def lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: line {number}, byte {error.start + 1}: not UTF-8; {mend}") from error
     except _UNREADABLE as error:
         mend = "check permissions, or fetch it again"
-        raise DataError(f"{path}: can't be read after line {number}: {_first_line(error)}; {mend}") from error
+        raise DataError(f"{path}: can't be read after line {number}: {first_line(error)}; {mend}") from error
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -156,7 +157,3 @@ def _text(value: Any, where: str, column: str) -> str:
     if value is not None and not isinstance(value, str):
         raise DataError(f"{where}: {column!r} is {type(value).__name__}, not text; choose another data.column")
     return value or ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

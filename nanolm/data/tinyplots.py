@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Optional
 
 from nanolm.config import between, plain
@@ -57,9 +57,7 @@ class TinyPlots(DataConfig):
 @cache
 def sources() -> list[str]:
     """The texts of the grammar, in the order of their files' names."""
-    folder = files("nanolm.data") / "plots"
-    found = sorted((file for file in folder.iterdir() if file.name.endswith(".txt")), key=lambda file: file.name)
-    return [file.read_text("utf-8") for file in found]
+    return [file.read_text("utf-8") for file in sorted(Path(__file__).with_name("plots").glob("*.txt"))]
 
 
 @cache

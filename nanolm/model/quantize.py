@@ -32,17 +32,16 @@ class Int8Linear(nn.Module):
         """The module with its weights rounded."""
         return cls(module.weight.detach(), getattr(module, "bias", None))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.product(x)
-
     def product(self, x: Tensor) -> Tensor:
-        """What `forward` of a linear map gives."""
+        """x weight' + bias, as in `layers.Embedding`: what makes an embedding the output layer too."""
         x = x.float()
         largest = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True).clamp_min_(SMALLEST)
         if self._packed is None:
             self._packed = pack(self.weight, self.scale)
         out = self._packed(x / largest).mul_(largest)
         return out if self.bias is None else out.add_(self.bias)
+
+    forward = product
 
 
 class Int8Embedding(Int8Linear):

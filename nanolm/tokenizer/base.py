@@ -82,10 +82,6 @@ class Tokenizer:
         """`pre_tokenizer`, `decoder` and `model` in the format of the `tokenizers` library."""
         raise NotImplementedError
 
-    def notes(self) -> dict[str, Any]:
-        """What else the file has to keep, ready for JSON."""
-        return {}
-
     @cached_property
     def fingerprint(self) -> str:
         """Tokenizers with equal fingerprints give equal ids."""
@@ -97,18 +93,10 @@ class Tokenizer:
         special tokens (`bos_token="<BOS>"` ...) it needs `split_special_tokens=True` as well, or else it takes a
         typed `<BOS>` for the token."""
         parts = self.library()
-        own = {"format": FORMAT, "config": plain(self.config), "normalise": self.normalise, **self.notes()}
-        file = {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [],
-            "normalizer": normalizer(self.normalise),
-            "post_processor": None,
-            **parts,
-            "model": {**parts["model"], "nanolm": own},
-        }
-        write_json(Path(path), file)
+        own = {"format": FORMAT, "config": plain(self.config), "normalise": self.normalise}
+        parts["model"]["nanolm"] = own | {"dropped": sorted(self.dropped.items())}
+        fixed: dict[str, Any] = {"version": "1.0", "added_tokens": [], "normalizer": normalizer(self.normalise)}
+        write_json(path, fixed | parts)
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:

@@ -5,23 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanolm.tokenizer import library
-from nanolm.tokenizer.pieces import PieceConfig, PieceTokenizer
-
-
-class CharTokenizer(PieceTokenizer):
-    """One token per character."""
-
-    @classmethod
-    def split(cls, text: str, normalise: str) -> str:
-        return text
-
-    @classmethod
-    def join(cls, pieces: Iterable[str], normalise: str) -> str:
-        return "".join(pieces)
-
-    @classmethod
-    def pre_tokenizer(cls, normalise: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        return library.split({"String": ""}, "Isolated"), {"type": "Fuse"}
+from nanolm.tokenizer.pieces import PieceConfig
 
 
 @dataclass
@@ -29,4 +13,12 @@ class CharConfig(PieceConfig):
     """One token per character."""
 
     name: str = "char"
-    tokenizer = CharTokenizer
+
+    def split(self, text: str, normalise: str) -> str:
+        return text
+
+    def join(self, pieces: Iterable[str], normalise: str) -> str:
+        return "".join(pieces)
+
+    def library(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        return library.split({"String": ""}, "Isolated"), {"type": "Fuse"}

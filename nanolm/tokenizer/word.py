@@ -10,23 +10,7 @@ from typing import Any
 
 from nanolm import text as words
 from nanolm.tokenizer import library
-from nanolm.tokenizer.pieces import PieceConfig, PieceTokenizer
-
-
-class WordTokenizer(PieceTokenizer):
-    """One token per word."""
-
-    @classmethod
-    def split(cls, text: str, normalise: str) -> list[str]:
-        return words.pieces(text, normalise)
-
-    @classmethod
-    def join(cls, pieces: Iterable[str], normalise: str) -> str:
-        return words.join(pieces, normalise)
-
-    @classmethod
-    def pre_tokenizer(cls, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        return library.words(normalise)
+from nanolm.tokenizer.pieces import PieceConfig
 
 
 @dataclass
@@ -34,4 +18,12 @@ class WordConfig(PieceConfig):
     """One token per word."""
 
     name: str = "word"
-    tokenizer = WordTokenizer
+
+    def split(self, text: str, normalise: str) -> list[str]:
+        return words.pieces(text, normalise)
+
+    def join(self, pieces: Iterable[str], normalise: str) -> str:
+        return words.join(pieces, normalise)
+
+    def library(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        return library.words(normalise)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nanolm.bits import Score, score, spelling_bits
+from nanolm.bits import Score, score_nats, spelling_bits, token_nats
 from nanolm.config import NanolmError
 from nanolm.run import BEST, Run
 from nanolm.tracking import Tracker
@@ -132,8 +132,8 @@ def evaluate(session: Session, split: str) -> Score:
     job = session.job
     with session.stop.at_once(), timed(session.progress):
         spelling = spelling_bits(job.corpus, split, job.tokenizer, job.cache)
-        nbytes = job.corpus.nbytes(split)
-        result = score(job.judged, job.encoded[split], job.context, nbytes, spelling, job.device, job.precision)
+        nats = token_nats(job.judged, job.encoded[split], job.context, job.device, job.precision)
+        result = score_nats(nats, job.encoded[split], job.corpus.nbytes(split), spelling)
     if not math.isfinite(result.bpb):
         raise NanolmError(f"the {split} loss is {result.loss} after step {session.progress.step}: lower optim.lr")
     return result

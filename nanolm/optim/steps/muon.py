@@ -10,7 +10,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from nanolm.hardware import cpu_has_bf16
+from nanolm.hardware import cpu_has
 
 BASE_DIMS = 256  # the width at which a step has the size of Adam's
 POLAR = (  # the quintics of Polar Express, https://arxiv.org/abs/2505.16932: five bring 0.003..1 to 1 within 0.15 or so
@@ -81,5 +81,5 @@ class MuonAdamW(torch.optim.AdamW):
 
 
 def _dtype(x: Tensor) -> torch.dtype:
-    fast = cpu_has_bf16() if x.device.type == "cpu" else x.device.type == "cuda"
+    fast = cpu_has("bf16") if x.device.type == "cpu" else x.device.type == "cuda"
     return torch.bfloat16 if fast and x.dtype == torch.float32 else x.dtype
