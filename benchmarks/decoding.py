@@ -110,7 +110,7 @@ def nats_of(writer: Generator, sequences: Sequence[Sequence[int]]) -> list[np.nd
     """For each sequence of ids, <BOS> first, the log-probability of every id; 0 for <BOS>."""
     offsets = np.array([0, *accumulate(map(len, sequences))])
     encoded = Encoded(np.concatenate([np.array(ids) for ids in sequences]), offsets)
-    nats = token_nats(writer.model, encoded, writer.model.context, writer.device, "fp32")
+    nats = token_nats(writer.model, encoded, writer.model.context, writer.model.device, "fp32")
     return np.split(-nats, offsets[1:-1])
 
 
