@@ -37,7 +37,7 @@ def minfreq(rows: pd.DataFrame) -> None:
     left.plot(rows["tokenizer.minfreq"], rows["test_ppl"], "o-", color=RED)
     left.set(title="The misleading curve", ylabel="test perplexity per token")
     right.plot(rows["tokenizer.minfreq"], rows["test_bpb"], "o-", color=BLUE)
-    right.set(title="The honest one: the words that became <UNK> are paid for", ylabel="test bits per byte")
+    right.set(title="The honest curve: every <UNK> is paid for", ylabel="test bits per byte")
     for one in axes:
         one.set_xscale("log", base=2)
         one.set(xlabel="minfreq", xticks=rows["tokenizer.minfreq"], xticklabels=rows["tokenizer.minfreq"])
