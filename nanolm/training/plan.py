@@ -25,7 +25,11 @@ from nanolm.training.step import Meter, take_step
 TIMED = 20  # steps
 SKIPPED = 4  # steps before them that warm up the machine
 SHARE = 0.1  # of the budget that timing may take, even if fewer steps are timed
-REPAYS = {"cpu": 300.0, "cuda": 180.0}  # seconds of training from which on compiling pays for itself
+REPAYS = {  # seconds of training from which on compiling pays for itself; in fp32 on a CPU it gains nothing
+    ("cpu", "bf16"): 300.0,
+    ("cuda", "fp32"): 180.0,
+    ("cuda", "bf16"): 180.0,
+}
 RATES = {"cpu": (45e9, 90e9), "cuda": (1e13, 6e13)}  # FLOP/s in fp32 and bf16 (per thread of a CPU), for the estimate
 
 
@@ -57,7 +61,7 @@ def make_plan(job: Job, old: dict[str, Any] | None = None) -> dict[str, Any]:
     seconds = 60 * minutes if minutes else estimated_seconds(job, planned_steps(job))
     wanted = job.config.compile == "on"
     if job.config.compile == "auto":
-        wanted = known.get("compile", seconds >= REPAYS.get(job.device.type, math.inf))
+        wanted = known.get("compile", seconds >= REPAYS.get((job.device.type, job.precision), math.inf))
     compiled = wanted and compile_model(job)
     if not minutes:
         steps = planned_steps(job)
