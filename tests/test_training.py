@@ -17,7 +17,7 @@ from nanolm.corpus import Encoded
 from nanolm.model.transformer import Transformer
 from nanolm.optim.base import lr_factor
 from nanolm.run import BEST, LAST, Run, find_run
-from nanolm.training import loop, report, step
+from nanolm.training import loop, plan, report, step
 from nanolm.training.checkpoint import pack, unpack
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
@@ -199,6 +199,18 @@ def test_a_missing_compiler_costs_one_line(
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("compile: "))
     assert line.endswith("runs as it is, slower")
     assert not Run.open(tmp_path / "run").manifest["plan"]["compile"]
+
+
+@pytest.mark.parametrize(("precision", "compiled"), [("fp32", False), ("bf16", True)])
+def test_a_long_budget_is_compiled_only_where_that_repays_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, compiled: bool
+) -> None:
+    monkeypatch.setattr(plan, "compile_model", lambda job: True)
+    job = prepare(tiny_config(tmp_path, epochs=1e6))
+    job.precision = precision
+    assert plan.make_plan(job)["compile"] is compiled
+    job.config = replace(job.config, epochs=1)
+    assert plan.make_plan(job)["compile"] is False
 
 
 def test_groups_go_on_from_any_step(tmp_path: Path) -> None:

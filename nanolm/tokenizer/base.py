@@ -14,7 +14,7 @@ from typing import Any
 from nanolm.config import MISSING, NanolmError, RunError, between, build, plain
 from nanolm.files import fingerprint, read_json, write_json
 from nanolm.text import MODES
-from nanolm.tokenizer.library import normalizer
+from nanolm.tokenizer.pipeline import normalizer
 
 PAD, UNK, BOS, EOS = range(4)
 SPECIALS = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
@@ -78,21 +78,21 @@ class Tokenizer:
         """The pieces of a normalised text that become <UNK>, in order."""
         raise NotImplementedError
 
-    def library(self) -> dict[str, Any]:
+    def pipeline(self) -> dict[str, Any]:
         """`pre_tokenizer`, `decoder` and `model` in the format of the `tokenizers` library."""
         raise NotImplementedError
 
     @cached_property
     def fingerprint(self) -> str:
         """Tokenizers with equal fingerprints give equal ids."""
-        return fingerprint([self.config.name, self.normalise, self.library()["model"]])
+        return fingerprint([self.config.name, self.normalise, self.pipeline()["model"]])
 
     def save(self, path: Path | str) -> None:
         """Writes tokenizer.json. `tokenizers.Tokenizer.from_file` and `PreTrainedTokenizerFast(tokenizer_file=...)`
         read it and give the same ids, of raw text too: the normalisation is in the file. Where transformers is told of
         special tokens (`bos_token="<BOS>"` ...) it needs `split_special_tokens=True` as well, or else it takes a
         typed `<BOS>` for the token."""
-        parts = self.library()
+        parts = self.pipeline()
         own = {"format": FORMAT, "config": plain(self.config), "normalise": self.normalise}
         parts["model"]["nanolm"] = own | {"dropped": sorted(self.dropped.items())}
         fixed: dict[str, Any] = {"version": "1.0", "added_tokens": [], "normalizer": normalizer(self.normalise)}

@@ -41,7 +41,7 @@ class BPETokenizer(Tokenizer):
     def unknown(self, text: str) -> list[str]:
         return []
 
-    def library(self) -> dict[str, Any]:
+    def pipeline(self) -> dict[str, Any]:
         vocab = {token: i for i, token in enumerate(self.vocabulary)}
         model = {"type": "BPE", "vocab": vocab, "merges": self.merges}
         return {"pre_tokenizer": BYTES, "decoder": BYTES, "model": model}
@@ -50,7 +50,7 @@ class BPETokenizer(Tokenizer):
     def _engine(self) -> Any:
         from tokenizers import Tokenizer as Library
 
-        return Library.from_str(json.dumps({"version": "1.0", "added_tokens": [], **self.library()}))
+        return Library.from_str(json.dumps({"version": "1.0", "added_tokens": [], **self.pipeline()}))
 
 
 @dataclass

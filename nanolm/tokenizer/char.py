@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nanolm.tokenizer import library
+from nanolm.tokenizer import pipeline
 from nanolm.tokenizer.pieces import PieceConfig
 
 
@@ -20,5 +20,5 @@ class CharConfig(PieceConfig):
     def join(self, pieces: Iterable[str], normalise: str) -> str:
         return "".join(pieces)
 
-    def library(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        return library.split({"String": ""}, "Isolated"), {"type": "Fuse"}
+    def pipeline(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        return pipeline.split({"String": ""}, "Isolated"), {"type": "Fuse"}

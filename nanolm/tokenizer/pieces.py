@@ -27,7 +27,7 @@ class PieceConfig(TokenizerConfig):
         """The inverse of `split`."""
         raise NotImplementedError
 
-    def library(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    def pipeline(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """`split` and `join` as the `tokenizers` library's pre_tokenizer and decoder."""
         raise NotImplementedError
 
@@ -68,8 +68,8 @@ class PieceTokenizer(Tokenizer):
     def unknown(self, text: str) -> list[str]:
         return [piece for piece in self.config.split(text, self.normalise) if piece not in self._ids]
 
-    def library(self) -> dict[str, Any]:
+    def pipeline(self) -> dict[str, Any]:
         vocab = {piece: i for i, piece in enumerate(self.vocabulary)}
-        before, after = self.config.library(self.normalise)
+        before, after = self.config.pipeline(self.normalise)
         model = {"type": "WordLevel", "vocab": vocab, "unk_token": SPECIALS[UNK]}
         return {"pre_tokenizer": before, "decoder": after, "model": model}

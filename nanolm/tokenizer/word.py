@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanolm import text as words
-from nanolm.tokenizer import library
+from nanolm.tokenizer import pipeline
 from nanolm.tokenizer.pieces import PieceConfig
 
 
@@ -25,5 +25,5 @@ class WordConfig(PieceConfig):
     def join(self, pieces: Iterable[str], normalise: str) -> str:
         return words.join(pieces, normalise)
 
-    def library(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        return library.words(normalise)
+    def pipeline(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        return pipeline.words(normalise)

@@ -64,9 +64,8 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
         try:
             tensors, note = read_weights(path)
             for part in PARTS:
-                own = {name: tensors[f"{part}/{name}"] for name in _weights(job, part)}
-                if own:
-                    getattr(job, part).load_state_dict(own)
+                if weights := {name: tensors[f"{part}/{name}"] for name in _weights(job, part)}:
+                    getattr(job, part).load_state_dict(weights)
             state, groups = unpack(note["optimizer"], tensors), job.optimizer.state_dict()["param_groups"]
             if state["state"] and shapes(state["state"]) != shapes(first_state(job.optimizer)):
                 raise RunError(f"{path}: its optimizer is not the run's")
