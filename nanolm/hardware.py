@@ -5,6 +5,7 @@ hundreds of times slower than fp32, so `auto` never picks it there.
 """
 
 import platform
+import resource
 import warnings
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,14 @@ def pick_precision(name: str, device: torch.device) -> str:
     if name == "bf16" and not able:
         warnings.warn(f"precision=bf16: this {device.type} lacks the instructions and will be slow", stacklevel=2)
     return name
+
+
+def peak_memory(device: torch.device) -> float:
+    """Megabytes: the most that this process has held at once; on a GPU, the most that its tensors took there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def check_quantize(name: str | None, device: torch.device) -> None:

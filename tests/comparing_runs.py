@@ -83,6 +83,7 @@ def make_run(
         "tokens": 2_000_000,
         "seconds": body / 1e3,
         "tokens_per_s": 2e9 / body,
+        "memory_mb": 321.4,
         "step": 1000,
     }
     write_json(folder / "status.json", full | (status or {}))

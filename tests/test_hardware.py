@@ -1,5 +1,8 @@
 """What `auto` stands for."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -40,3 +43,12 @@ def test_devices() -> None:
     for name in ("cuda:99", "nonsense"):
         with pytest.raises(ConfigError, match=f"^device={name}: "):
             hardware.pick_device(name)
+
+
+def test_peak_memory_holds_what_was_held() -> None:
+    lines = ["import torch; from nanolm.hardware import peak_memory; cpu = torch.device('cpu')"]
+    lines += ["before = peak_memory(cpu); torch.ones(30_000_000).sum(); print(before, peak_memory(cpu))"]  # 120 MB more
+    done = subprocess.run([sys.executable, "-c", "; ".join(lines)], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    assert 50 < before
+    assert 100 < after - before < 200

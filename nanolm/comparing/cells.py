@@ -34,6 +34,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # column: its header, 
     "tokens_seen": ("tokens", "{:,.0f}".format),
     "seconds": ("seconds", "{:,.0f}".format),
     "tokens_per_s": ("tokens/s", "{:,.0f}".format),
+    "memory_mb": ("MB", "{:,.0f}".format),
 }
 HEADERS = {"rank": "#"} | {key: header for key, (header, _) in COLUMNS.items()}
 FOOTNOTE = "* per token: compares within one tokenizer only"

@@ -25,7 +25,7 @@ IDLE = {  # heads of keys that say nothing about a configuration
 }
 FIGURES = (
     *("test_bpb", "val_bpb", "test_ppl", "val_ppl", "test_unk_rate", "embedding", "body", "vocabulary"),
-    *("tokens_seen", "seconds", "tokens_per_s", "flops"),
+    *("tokens_seen", "seconds", "tokens_per_s", "memory_mb", "flops"),
 )
 
 

@@ -16,6 +16,7 @@ from nanolm import plots
 from nanolm.bits import Score, floor_bpb
 from nanolm.config import NanolmError
 from nanolm.files import write_atomic
+from nanolm.hardware import peak_memory
 from nanolm.run import BEST, PREVIOUS
 from nanolm.text import harmless
 from nanolm.training.display import duration
@@ -45,6 +46,7 @@ def finish(session: Session, console: Console) -> float:
     figures |= {"seconds": progress.seconds, "tokens_per_s": progress.tokens / progress.training}
     draw_curves(session, figures["val_floor"])
     samples = write_samples(session)
+    figures["memory_mb"] = peak_memory(job.device)
     run.list_files(*(name for name in LATE_FILES if (run.folder / name).exists()))
     run.update_status(state="finished", **figures)
     (run.folder / PREVIOUS).unlink(missing_ok=True)
@@ -118,7 +120,7 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
     lines = [
         "* per token: compares with the same tokenizer only",
         f"best after {figures['best_epoch']:.3g} of {figures['epochs']:.3g} epochs; {duration(figures['seconds'])}, "
-        f"{figures['tokens_per_s']:,.0f} tokens/s",
+        f"{figures['tokens_per_s']:,.0f} tokens/s, {figures['memory_mb']:,.0f} MB of memory at most",
         "curves: " + ", ".join(str(folder / name) for name in CURVES),
         *(f"\n{f'[{prompt}] ' if prompt else ''}{text}" for prompt, text in samples),
         "\nnext:",
