@@ -50,5 +50,5 @@ def test_peak_memory_holds_what_was_held() -> None:
     lines += ["before = peak_memory(cpu); torch.ones(30_000_000).sum(); print(before, peak_memory(cpu))"]  # 120 MB more
     done = subprocess.run([sys.executable, "-c", "; ".join(lines)], capture_output=True, text=True, check=True)
     before, after = map(float, done.stdout.split())
-    assert 50 < before
-    assert 100 < after - before < 200
+    assert before > 50
+    assert 80 < after - before < 200
