@@ -42,12 +42,12 @@ def compare(ways: dict[str, Callable[[], float]], unit: str, repeats: int = 5) -
     return medians
 
 
-def seconds(ways: dict[str, Callable[[], float]]) -> None:
-    """Prints a table of seconds that the ways themselves tell: the median of three, and the range."""
+def seconds(ways: dict[str, Callable[[], float]], repeats: int = 5) -> None:
+    """Prints a table of seconds that the ways, in turn, tell themselves: the median, and the range."""
+    turns = [[way() for way in ways.values()] for _ in range(repeats)]
     print("\n| | seconds | from - to |\n|---|---|---|")
-    for name, way in ways.items():
-        times = sorted(way() for _ in range(3))
-        print(f"| {name} | {times[1]:.2f} | {times[0]:.2f} - {times[2]:.2f} |", flush=True)
+    for name, times in zip(ways, zip(*turns, strict=True), strict=True):
+        print(f"| {name} | {statistics.median(times):.2f} | {min(times):.2f} - {max(times):.2f} |", flush=True)
 
 
 def machine(title: str) -> dict[str, float]:

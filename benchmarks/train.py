@@ -31,6 +31,14 @@ from nanolm.training.step import Meter, gradient, take_step
 
 BATCH, STEPS = 32, 1000
 ROOT = Path(__file__).resolve().parent.parent
+EMPTY = """import hydra
+
+@hydra.main(version_base="1.3", config_path=".", config_name="empty")
+def main(config):
+    pass
+
+main()
+"""
 
 
 def config(outputs: Path, **fields: Any) -> TrainConfig:
@@ -110,12 +118,19 @@ def real(job: Job, bucketed: bool) -> float:
     return sum(batch.tokens for batch in batches) / sum(batch.ids.size for batch in batches)
 
 
-def command(*words: str, until: Path | None = None) -> Callable[[], float]:
+def empty(place: Path) -> Path:
+    """A Hydra program with an empty configuration that does nothing."""
+    (place / "empty.yaml").write_text("{}")
+    (place / "empty.py").write_text(EMPTY)
+    return place / "empty.py"
+
+
+def command(*words: str, until: Path | None = None, script: Path = ROOT / "train.py") -> Callable[[], float]:
     """Seconds of `python train.py words`: until its end, or until a metrics.csv under `until` has a row."""
 
     def way() -> float:
         begun, known = time.perf_counter(), set(until.glob("*/metrics.csv")) if until else set()
-        process = subprocess.Popen([sys.executable, "train.py", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, str(script), *words], cwd=ROOT, stdout=subprocess.DEVNULL)
         while until and not any(
             path.read_bytes().count(b"\n") > 1 for path in set(until.glob("*/metrics.csv")) - known
         ):
@@ -156,7 +171,9 @@ def main() -> None:
         words = ["model=small", "tracking=disabled", f"outputs={place}", "samples=0", "data.plots=5000"]
         command(*words, "tokens=1")()  # fills the cache
         first = command(*words, "compile=off", "log_every=1", "eval_every=100000", until=Path(place))
-        seconds({"train.py --cfg job": command("--cfg", "job"), "to the first optimizer step, not compiled": first})
+        starts = {"an empty Hydra program --cfg job": command("--cfg", "job", script=empty(Path(place)))}
+        starts["train.py --cfg job"] = command("--cfg", "job")
+        seconds(starts | {"to the first optimizer step, not compiled": first})
 
 
 if __name__ == "__main__":
