@@ -1,9 +1,11 @@
 """The pictures of docs/results.md from the tables beside it: python benchmarks/results.py
 
-In: docs/results/minfreq.csv and width.csv, as compare.py writes them. Out: a PNG beside each.
+In: docs/results/original.csv (metrics.csv of two runs, a row for each tenth of an epoch), minfreq.csv and width.csv (as
+compare.py writes them). Out: a PNG beside each.
 """
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,23 @@ def panels(path: Path, count: int) -> Any:
         write_atomic(path, buffer.getvalue())
 
     return figure.subplots(1, count, squeeze=False)[0], write
+
+
+def original(rows: pd.DataFrame) -> None:
+    """The original's two plots; the val of both splits."""
+    axes, write = panels(FOLDER / "original.png", 2)
+    for one, label, turn in zip(axes, ("loss, nats per token", "perplexity per token"), (float, math.exp), strict=True):
+        for (split, line), colour in zip(rows.groupby("split", sort=False), (RED, BLUE), strict=True):
+            val = line.dropna(subset=["val_loss"])
+            one.plot(val["epoch"], val["val_loss"].map(turn), "o-", color=colour, label=f"val, {split} split")
+            one.plot(
+                line["epoch"], line["train_loss"].map(turn), "--", color=colour, alpha=0.5, label=f"train, {split}"
+            )
+        one.set(xlabel="epoch", ylabel=label)
+    axes[0].set(title="The original: val is best after 6 epochs", ylim=(None, 5))
+    axes[1].set(title="The same as perplexity", ylim=(0, 100))
+    axes[0].legend()
+    write()
 
 
 def minfreq(rows: pd.DataFrame) -> None:
@@ -62,7 +81,7 @@ def width(rows: pd.DataFrame) -> None:
 
 def main() -> None:
     with matplotlib.rc_context(STYLE):
-        for draw in (minfreq, width):
+        for draw in (original, minfreq, width):
             draw(pd.read_csv(FOLDER / f"{draw.__name__}.csv"))
 
 
