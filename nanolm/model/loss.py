@@ -35,6 +35,14 @@ def _nats(log_probs: Tensor, targets: Tensor) -> Tensor:
     return -picked.masked_fill(targets == IGNORE, 0.0)
 
 
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b; in one dtype without a pass of its own over `total`, which is as large as the output layer."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -57,7 +65,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad = log_probs.exp_().scatter_add_(1, index, log_probs.new_full(index.shape, -1.0))
             grad = grad.to(dtype)  # (rows, V): d nats / d logits
             d_hidden[start : start + size] = (grad @ low) * real
-            d_weight += grad.T @ (part * real)
+            _add_product(d_weight, grad.T, part * real)
             if d_bias is not None:
                 d_bias += (grad.T @ real).squeeze(1)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
