@@ -60,7 +60,7 @@ def assert_same(run: Path, other: Path) -> None:
         assert tensors.keys() == others.keys()
         assert all(tensors[key].equal(others[key]) for key in tensors), name
         if name == LAST:
-            assert note["lr"] == other_note["lr"]
+            assert note["optimizer"] == other_note["optimizer"]
     assert rows(run) == rows(other)
     assert (run / "test_bits.csv").read_bytes() == (other / "test_bits.csv").read_bytes()
 

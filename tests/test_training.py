@@ -18,6 +18,7 @@ from nanolm.model.transformer import Transformer
 from nanolm.optim.base import lr_factor
 from nanolm.run import BEST, LAST, Run, find_run
 from nanolm.training import loop, plan, report, step
+from nanolm.training.checkpoint import pack, unpack
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
 from nanolm.training.plan import groups, planned_steps, steps_in
@@ -269,6 +270,16 @@ def test_a_config_survives_json(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, tags=["a"], minutes=2.0, run_name="${oc.env:HOME}")
     again: TrainConfig = train_config(json.loads(json.dumps(plain(config))))
     assert again == config
+
+
+def test_pack_gives_back_what_it_got() -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    state = {
+        "state": {0: {"step": torch.tensor(3.0)}, 7: {}},
+        "groups": [{"betas": (0.9, 0.95), "params": [0, 7], "x": None}],
+    }
+    packed = json.loads(json.dumps(pack(state, "o", tensors)))
+    assert str(unpack(packed, tensors)) == str(state)
 
 
 def test_the_meter_reads_all_steps_at_once() -> None:

@@ -42,10 +42,8 @@ class Progress:
 def save_checkpoint(folder: Path, job: Job, progress: Progress) -> None:
     """Writes last.safetensors; the old one becomes previous.safetensors."""
     tensors = {f"{part}/{name}": tensor for part in PARTS for name, tensor in _weights(job, part).items()}
-    for place, kept in job.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{place}/{name}": tensor for name, tensor in kept.items()}
-    rates = [group["lr"] for group in job.optimizer.param_groups]
-    note = {"progress": dataclasses.asdict(progress), "lr": rates}
+    states = pack(job.optimizer.state_dict(), "optimizer", tensors)
+    note = {"progress": dataclasses.asdict(progress), "optimizer": states}
     tensors["random/cpu"] = torch.get_rng_state()
     if job.device.type == "cuda":
         tensors["random/cuda"] = torch.cuda.get_rng_state(job.device)
@@ -68,12 +66,12 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
             for part in PARTS:
                 if weights := {name: tensors[f"{part}/{name}"] for name in _weights(job, part)}:
                     getattr(job, part).load_state_dict(weights)
-            state, groups = optimizer_state(tensors), job.optimizer.state_dict()["param_groups"]
-            if state and shapes(state) != shapes(first_state(job.optimizer)):
+            state, groups = unpack(note["optimizer"], tensors), job.optimizer.state_dict()["param_groups"]
+            if state["state"] and shapes(state["state"]) != shapes(first_state(job.optimizer)):
                 raise RunError(f"{path}: its optimizer is not the run's")
-            for group, lr in zip(groups, note["lr"], strict=True):  # the rest is the config's
-                group["lr"] = float(lr)
-            job.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            for own, saved in zip(groups, state["param_groups"], strict=True):  # the rest is the config's
+                own["lr"] = float(saved["lr"])
+            job.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
             torch.set_rng_state(tensors["random/cpu"])
             if job.device.type == "cuda" and "random/cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random/cuda"], job.device)
@@ -92,17 +90,7 @@ def _weights(job: Job, part: str) -> dict[str, Tensor]:
     return module.state_dict() if module is not None else {}
 
 
-def optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """What a checkpoint's optimizer keeps of each parameter, by its place."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer/"):
-            _, place, name = key.split("/")
-            state.setdefault(int(place), {})[name] = tensor
-    return state
-
-
-def first_state(optimizer: Any) -> dict[int, dict[str, Tensor]]:
+def first_state(optimizer: Any) -> dict[int, Any]:
     """What a fresh optimizer keeps of each parameter, found by a step that changes nothing; it stays fresh."""
     before = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
@@ -111,13 +99,38 @@ def first_state(optimizer: Any) -> dict[int, dict[str, Tensor]]:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+    state: dict[int, Any] = optimizer.state_dict()["state"]
     optimizer.state.clear()
     for group, lr in zip(optimizer.param_groups, before, strict=True):
         group["lr"] = lr
     return state
 
 
-def shapes(state: dict[int, dict[str, Tensor]]) -> dict[int, dict[str, tuple[int, ...]]]:
+def shapes(state: dict[int, Any]) -> dict[int, dict[str, tuple[int, ...]]]:
     """The names and shapes of an optimizer's tensors by the place of their parameter."""
     return {place: {name: tuple(one.shape) for name, one in kept.items()} for place, kept in state.items()}
+
+
+def pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` (dicts, lists, plain values, tensors) as JSON, its tensors put into `tensors` under their path in it."""
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {"tensor": path}
+    if isinstance(value, dict):  # as pairs, because JSON would turn the keys 0, 1, 2 into text
+        return {"pairs": [[key, pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [pack(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    return value
+
+
+def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """What `pack` was given."""
+    if isinstance(value, list):
+        return [unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    return tuple(unpack(content, tensors)) if kind == "tuple" else {key: unpack(item, tensors) for key, item in content}
