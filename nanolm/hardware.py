@@ -58,8 +58,10 @@ def peak_memory(device: torch.device) -> float:
     """Megabytes: the most that this process has held at once; on a GPU, the most that its tensors took there."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    if platform.system() == "Linux":  # where ru_maxrss would begin with that of the process that started this one
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on a Mac
 
 
 def check_quantize(name: str | None, device: torch.device) -> None:
