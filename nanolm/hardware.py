@@ -58,10 +58,12 @@ def peak_memory(device: torch.device) -> float:
     """Megabytes: the most that this process has held at once; on a GPU, the most that its tensors took there."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    if platform.system() == "Linux":  # where ru_maxrss would begin with that of the process that started this one
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on a Mac
+    status = Path("/proc/self/status")  # ru_maxrss begins with that of the process that started this one
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def check_quantize(name: str | None, device: torch.device) -> None:
