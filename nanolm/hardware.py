@@ -1,7 +1,7 @@
-"""What this machine can do: the device and the precision that a config's `auto` stands for.
+"""What this machine can do: the device and the precision that a config's `auto` stands for; what memory a run took.
 
-In: the words of the config. Out: a torch.device, "fp32" or "bf16". bf16 on a CPU without AVX512-BF16 or AMX runs up to
-hundreds of times slower than fp32, so `auto` never picks it there.
+In: the words of the config. Out: a torch.device, "fp32" or "bf16", megabytes. bf16 on a CPU without AVX512-BF16 or AMX
+runs up to hundreds of times slower than fp32, so `auto` never picks it there.
 """
 
 import platform
