@@ -17,7 +17,7 @@ def test_every_number_of_rows_gets_the_same_answers(pieces: dict[str, object], m
         name: (x.shape, x.dtype) for name, x in plain.state_dict().items()
     }
     with torch.inference_mode():
-        for rows in (1, 2, 3, 10, 32, 33):
+        for rows in (1, 2, 3, 10, 40, 129):
             text = ids(rows, 4)
             for cut in (text, text[:, :1]):
                 torch.testing.assert_close(ready.logits(ready(cut)), plain.logits(plain(cut)), rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanolm.model.cache import Cache
+from nanolm.model.cache import Columns
 from nanolm.model.config import ModelConfig
 from nanolm.model.layers import RMSNorm, Stacked
 from nanolm.model.positions import rotate
@@ -37,7 +37,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], attentions: 
 
     With a list `attentions` the weights (B, H, T, N) are computed openly and appended to it.
     """
-    causal, grouped = mask is None and q.shape[2] > 1, q.shape[1] != k.shape[1]
+    causal, grouped = mask is None and bool(q.shape[2] > 1), bool(q.shape[1] != k.shape[1])
     short = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= SHORT
     if attentions is None and not short:
         return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=grouped)
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         x: Tensor,
         angles: Optional[tuple[Tensor, Tensor]],
         mask: Optional[Tensor] = None,
-        cache: Optional[Cache] = None,
+        columns: Optional[Columns] = None,
         attentions: Optional[list[Tensor]] = None,
     ) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dims)).split(self.heads, 2)  # (B, T, H or K, D)
@@ -77,7 +77,7 @@ class Attention(nn.Module):
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
-        if cache is not None:
-            k, v = cache.put(self.block, k, v)
+        if columns is not None:
+            k, v = columns.put(self.block, k, v)
         out = attend(q, k, v, mask, attentions).transpose(1, 2).flatten(2)  # (B, T, dims)
         return out if self.output is None else self.output(out)

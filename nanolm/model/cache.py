@@ -4,12 +4,26 @@ In: keys and values of new tokens, block by block. Out: those of all tokens so f
 (`starts`), reordered or repeated (`select`). Knows neither tokens nor the model.
 """
 
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
 ROOM = 64  # columns to come that are made at a time: rows that lie close together are read faster
+
+
+class Columns(NamedTuple):
+    """What the blocks of one step see of a cache: keys and values (nblocks, batch, kv_heads, N, head_dims)."""
+
+    keys: Tensor
+    values: Tensor
+
+    def put(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Fills the block's last T columns (batch, kv_heads, T, head_dims); returns all of its N."""
+        all_keys, all_values = self.keys[block], self.values[block]
+        all_keys[:, :, -keys.shape[2] :] = keys
+        all_values[:, :, -keys.shape[2] :] = values
+        return all_keys, all_values
 
 
 class Cache:
@@ -35,16 +49,13 @@ class Cache:
         """How many tokens fit."""
         return self.writer.shape[1]
 
-    def put(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends (batch, kv_heads, T, head_dims) and returns the block's so far (.., length + T, ..)."""
-        end = self.length + keys.shape[2]
+    def columns(self, tokens: int) -> "Columns":
+        """The columns of all tokens so far and of the next `tokens`, which are still to be put."""
+        end = self.length + tokens
         if end > self.keys.shape[3]:
             room = min(end + ROOM, self.context)
             self.keys, self.values = (_remade(old[:, :, :, : self.length], room) for old in (self.keys, self.values))
-        all_keys, all_values = self.keys[block, :, :, :end], self.values[block, :, :, :end]
-        all_keys[:, :, self.length :] = keys
-        all_values[:, :, self.length :] = values
-        return all_keys, all_values
+        return Columns(self.keys[:, :, :, :end], self.values[:, :, :, :end])
 
     def advance(self, tokens: int) -> None:
         """Counts `tokens` more columns as filled; called once every block has put its own."""

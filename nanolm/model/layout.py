@@ -3,34 +3,48 @@
 In: a trained Transformer, whose weights are not to change any more. Out: the same, with the same weights.
 """
 
-from typing import Optional
+from functools import cache
+from typing import Any, Optional, Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW = range(3, 33)  # rows of x (beams, prompts) for which oneDNN takes 60 to 95% of the time of MKL
+FEW = range(3, 129)  # rows of x (beams, prompts) for which oneDNN takes 60 to 95% of the time of MKL
 LARGE = 2**18  # weights of a matrix; below, oneDNN's own start costs more than it gains
+
+
+def _few(x: Tensor, packed: Tensor, bias: Optional[Tensor]) -> Tensor:
+    none: list[Optional[Union[int, float, complex]]] = []
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", none, "")
+
+
+@cache
+def _scripted() -> Any:
+    """The same for a recording, which takes the empty list for one of tensors."""
+    return torch.jit.script(_few)
 
 
 class Packed(nn.Module):
     """x (..., dims) -> x weight' + bias (..., rows); FEW rows by oneDNN, from a second copy of the weights."""
 
+    _packed: Optional[Tensor]  # in oneDNN's own order
+
     def __init__(self, module: nn.Linear | nn.Embedding) -> None:
         super().__init__()
         self.weight, self.bias = module.weight, getattr(module, "bias", None)
-        self._packed: Optional[Tensor] = None  # in oneDNN's own order; made at the first product that wants it
+        self.register_buffer("_packed", None, persistent=False)  # made at the first product that wants it
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
 
     def product(self, x: Tensor) -> Tensor:
         """What `forward` of a linear map gives."""
-        if x.numel() // x.shape[-1] not in FEW or torch.is_grad_enabled():
+        if int(x.numel() // x.shape[-1]) not in FEW or torch.is_grad_enabled():
             return F.linear(x, self.weight, self.bias)
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().contiguous())
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        return (_scripted() if torch.jit.is_tracing() else _few)(x, self._packed, self.bias)
 
 
 class PackedEmbedding(Packed):

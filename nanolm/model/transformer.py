@@ -6,6 +6,7 @@ evaluation (parameters stay fp32), `model.to(torch.bfloat16)` for generation, as
 compiles the trunk (`forward`); the loss stays outside.
 """
 
+from collections.abc import Callable
 from typing import Any, Optional, cast
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from nanolm.config import ConfigError
 from nanolm.model.attention import Attention, visible
-from nanolm.model.cache import Cache
+from nanolm.model.cache import Cache, Columns
 from nanolm.model.config import ModelConfig
 from nanolm.model.layers import MLP, Dropout, Embedding, LayerNorm, RMSNorm, make_norm
 from nanolm.model.loss import compute_dtype, linear_cross_entropy, token_nats
@@ -49,6 +50,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
         super().__init__()
         self.config, self.vocab_size, self.context = config, vocab_size, context
+        self.traced: Optional[Callable[[Tensor, Cache], Tensor]] = None  # what steps of one token are left to
         self.embedding = Embedding(vocab_size, config.dims)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.nblocks))
@@ -86,21 +88,34 @@ class Transformer(nn.Module):
         past, tokens, starts = (cache.length, ids.shape[1], cache.starts) if cache else (0, ids.shape[1], None)
         if past + tokens > self.context:
             raise ConfigError(f"model.context={self.context}: {past + tokens} tokens don't fit; shorten the text")
-        x = self.embedding(ids)
-        x = x.to(compute_dtype(x))
         where: slice | Tensor = slice(past, past + tokens)
         if starts is not None:
             where = (torch.arange(past, past + tokens, device=ids.device) - starts[:, None]).clamp_min_(0)  # (B, T)
+        columns = cache.columns(tokens) if cache else None
+        hidden = self.read(ids, where, visible(past, tokens, starts, ids.device), columns, attentions)
+        if cache is not None:
+            cache.advance(tokens)
+        return hidden
+
+    def read(
+        self,
+        ids: Tensor,
+        where: slice | Tensor,
+        mask: Optional[Tensor] = None,
+        columns: Optional[Columns] = None,
+        attentions: Optional[list[Tensor]] = None,
+    ) -> Tensor:
+        """As `forward`, with the positions `where`, (T,) or (B, T), the mask and the cache's columns given."""
+        x = self.embedding(ids)
+        x = x.to(compute_dtype(x))
         table, angles = self.position_table[where].to(x.dtype), None
         if self.position_sines is None:
             x = x + table
         else:
             angles = (table, self.position_sines[where].to(x.dtype))
-        x, mask = self.dropout(x), visible(past, tokens, starts, ids.device)
+        x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, angles, mask, cache, attentions)
-        if cache is not None:
-            cache.advance(tokens)
+            x = block(x, angles, mask, columns, attentions)
         return x if self.norm is None else self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -120,6 +135,8 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """Reads the next tokens (B, T) of each row into the cache; float32 logits (B, V) of what follows."""
+        if self.traced is not None and ids.shape[1] == 1:
+            return self.traced(ids, cache)
         return self.logits(self.forward(ids, cache)[:, -1])
 
     def new_cache(self, batch: int, starts: Optional[Tensor] = None) -> Cache:
