@@ -14,7 +14,7 @@ from nanolm.optim.adam import Adam
 from nanolm.optim.adamw import AdamW
 from nanolm.optim.base import OptimConfig, lr_factor
 from nanolm.optim.muon import Muon
-from nanolm.optim.steps.muon import MuonAdamW, orthogonalise
+from nanolm.optim.steps.muon import MARGIN, POLAR, MuonAdamW, orthogonalise
 
 CONFIGS: list[OptimConfig] = [Adam(), AdamW(), Muon()]
 
@@ -138,6 +138,17 @@ def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, int, in
     assert values.mean() == pytest.approx(1, abs=0.1)
     u, _, v = torch.linalg.svd(x, full_matrices=False)
     assert torch.nn.functional.cosine_similarity(orthogonalise(x).flatten(1), (u @ v).flatten(1)).min() > 0.95
+
+
+def test_a_wide_matrix_takes_the_steps_of_any_other() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 24, 60, dtype=torch.float64) * torch.logspace(0, -4, 60, dtype=torch.float64)
+    step_by_step = x / (x.norm(dim=(1, 2), keepdim=True) * MARGIN + 1e-7)
+    for a, b, c in POLAR:
+        gram = step_by_step @ step_by_step.mT
+        step_by_step = a * step_by_step + (b * gram + c * gram @ gram) @ step_by_step
+    torch.testing.assert_close(orthogonalise(x), step_by_step)
+    assert (orthogonalise(x.float()) - step_by_step).norm() < 0.01 * step_by_step.norm()
 
 
 def test_stacked_maps_are_orthogonalised_one_by_one() -> None:
