@@ -1,6 +1,8 @@
 """Imports go strictly downward: a room may import only rooms below it, and Hydra is known to three files alone."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,3 +64,28 @@ def test_imports_go_downward() -> None:
 def test_hydra_is_known_to_the_doors_alone() -> None:
     knows = {file.name for file in files() if any(name.split(".")[0] == "hydra" for name in imported(file))}
     assert knows <= {"schema.py", "sweep.py"}
+
+
+WITHOUT_THE_COMPILER = """
+import sys
+from pathlib import Path
+import torch, untrained
+from nanolm.generator import load
+from nanolm.training.setup import prepare
+
+place = Path(sys.argv[1])
+load(untrained.run(place).folder).generate("the", "greedy", max_new_tokens=2)
+for name in ("adam", "adamw", "muon"):
+    job = prepare(untrained.tiny_config(place, optim={"name": name}))
+    job.model.loss(torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)).backward()
+    job.optimizer.step()
+    job.optimizer.zero_grad()
+    job.optimizer.load_state_dict(job.optimizer.state_dict())
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_starts_leave_torchs_compiler_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_THE_COMPILER, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -20,6 +20,11 @@ _EPS = torch.tensor(EPS)  # ready made: torch makes a tensor of a number at ever
 class Embedding(nn.Embedding):
     """A vector per token; `product` (..., dims) -> (..., V) makes it the output layer too."""
 
+    def reset_parameters(self) -> None:
+        """As torch does, where there is something to draw."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
     def product(self, x: Tensor) -> Tensor:
         """x weight'."""
         return F.linear(x, self.weight)

@@ -24,8 +24,10 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor] = None) -> None:
         super().__init__()
-        scale = (weight.float().abs().amax(1) / 127).clamp_min(SMALLEST)
-        whole = (weight.float() / scale[:, None]).round().to(torch.int8)
+        scale, whole = weight.new_empty(len(weight)).float(), torch.empty_like(weight, dtype=torch.int8)
+        if not weight.is_meta:  # where shapes are all that is asked for
+            scale = (weight.float().abs().amax(1) / 127).clamp_min(SMALLEST)
+            whole = (weight.float() / scale[:, None]).round().to(torch.int8)
         self.weight, self.scale = nn.Parameter(whole, requires_grad=False), nn.Parameter(scale, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
         self._packed: Any = None  # made at the first product, when the weights are those that were loaded

@@ -21,5 +21,9 @@ class Adam(OptimConfig):
     def build(self, model: Any) -> Any:
         import torch
 
+        from nanolm.optim.steps.light import light
+
         groups = [{"params": list(model.parameters()), "base_lr": self.lr}]
-        return torch.optim.Adam(groups, self.lr, (self.beta1, self.beta2), self.eps, self.weight_decay, fused=True)
+        return light(torch.optim.Adam)(
+            groups, self.lr, (self.beta1, self.beta2), self.eps, self.weight_decay, fused=True
+        )

@@ -15,4 +15,7 @@ class AdamW(OptimConfig):
     def build(self, model: Any) -> Any:
         import torch
 
-        return torch.optim.AdamW(adam_groups(self, model), self.lr, (self.beta1, self.beta2), self.eps, fused=True)
+        from nanolm.optim.steps.light import light
+
+        groups = adam_groups(self, model)
+        return light(torch.optim.AdamW)(groups, self.lr, (self.beta1, self.beta2), self.eps, fused=True)

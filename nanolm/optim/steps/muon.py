@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nanolm.hardware import cpu_has
+from nanolm.optim.steps.light import light
 
 BASE_DIMS = 256  # the width at which a step has the size of Adam's
 MARGIN = 1.01  # keeps singular values inside the interval under rounding
@@ -54,7 +55,7 @@ def _polynomial(gram: Tensor) -> Tensor:
     return whole
 
 
-class MuonAdamW(torch.optim.AdamW):
+class MuonAdamW(light(torch.optim.AdamW)):  # type: ignore[misc]
     """Groups with `parts` need "momentum"; all need "lr" and "weight_decay". As in torch's fused AdamW, nothing changes
     at a step where the attribute `found_inf`, a tensor on the device, is 1."""
 
