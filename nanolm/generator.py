@@ -20,9 +20,8 @@ import torch
 from nanolm.config import ConfigError, between, build, one_of, options, plain
 from nanolm.decode.base import DecodeConfig, Hypothesis
 from nanolm.hardware import check_quantize, pick_device, pick_precision
-from nanolm.model.layout import lay_out
 from nanolm.model.restoring import is_rounded
-from nanolm.model.traced import Traced
+from nanolm.model.traced import ready_to_write
 from nanolm.model.transformer import Transformer
 from nanolm.run import Run, find_run
 from nanolm.text import normalise
@@ -173,9 +172,7 @@ def load(
     model = opened.model(which, place, quantize)
     if not quantize and not is_rounded(model.state_dict()) and pick_precision(precision, place) == "bf16":
         model = model.to(torch.bfloat16)
-    lay_out(model)
-    if place.type == "cpu":
-        model.traced = Traced(model)
+    ready_to_write(model)
     return Generator(model, opened.tokenizer(), opened.folder)
 
 

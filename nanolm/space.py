@@ -16,6 +16,7 @@ from nanolm.files import read_json
 from nanolm.generator import Generator
 from nanolm.model.config import ModelConfig
 from nanolm.model.restoring import restored
+from nanolm.model.traced import ready_to_write
 from nanolm.tokenizer.base import load_tokenizer
 from nanolm.weights import read_weights
 
@@ -35,6 +36,7 @@ def generator(folder: Path) -> Generator:
     config = fill(ModelConfig, read_json(folder / "model.json"), "model")
     path = folder / "model.safetensors"
     model = restored(path, config, len(tokenizer), read_weights(path)[0])
+    ready_to_write(model)
     return Generator(model, tokenizer, tell=lambda line: gr.Info(escape(line)))
 
 

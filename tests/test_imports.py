@@ -70,11 +70,15 @@ WITHOUT_THE_COMPILER = """
 import sys
 from pathlib import Path
 import torch, untrained
+from nanolm.export import export
 from nanolm.generator import load
 from nanolm.training.setup import prepare
 
 place = Path(sys.argv[1])
-load(untrained.run(place).folder).generate("the", "greedy", max_new_tokens=2)
+run = untrained.run(place).folder
+rounded = export(str(run), "int8", outputs=str(place / "out"))
+for folder, quantize in ((run, None), (run, "int8"), (rounded, None)):
+    load(folder, quantize=quantize).generate("the", "greedy", max_new_tokens=2)
 for name in ("adam", "adamw", "muon"):
     job = prepare(untrained.tiny_config(place, optim={"name": name}))
     job.model.loss(torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)).backward()

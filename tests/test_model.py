@@ -67,7 +67,7 @@ def test_arrangement(pieces: dict[str, Any], check: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_arrangement(check: Any) -> None:
-    for pieces in ALL:
+    for pieces in ALL[::3] if check is check_gradients else ALL:  # a third still has every pair of choices
         check(pieces)
 
 

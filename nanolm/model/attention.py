@@ -37,6 +37,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], attentions: 
 
     With a list `attentions` the weights (B, H, T, N) are computed openly and appended to it.
     """
+    # bool: while a step is recorded, sizes are tensors
     causal, grouped = mask is None and bool(q.shape[2] > 1), bool(q.shape[1] != k.shape[1])
     short = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= SHORT
     if attentions is None and not short:

@@ -49,7 +49,7 @@ class Cache:
         """How many tokens fit."""
         return self.writer.shape[1]
 
-    def columns(self, tokens: int) -> "Columns":
+    def columns(self, tokens: int) -> Columns:
         """The columns of all tokens so far and of the next `tokens`, which are still to be put."""
         end = self.length + tokens
         if end > self.keys.shape[3]:

@@ -15,8 +15,9 @@ from nanolm.model.layers import cast_to
 
 STEPS = 63  # of an activation to either side of 0
 SMALLEST = 1e-30  # a scale: vectors of zeros stay zeros
-FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm")  # x86 with AVX2
-_fbgemm = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default._op  # the call minus 5 us
+_OP = "linear_with_input_q_dq_qweight_dq_output_fp32"
+FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, _OP)  # x86 with AVX2
+_fbgemm: Any = getattr(torch.ops.quantized, _OP).default._op if FBGEMM else None  # the call minus 5 us
 
 
 class Int8Linear(nn.Module):
@@ -24,8 +25,10 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor] = None) -> None:
         super().__init__()
-        scale, whole = weight.new_empty(len(weight)).float(), torch.empty_like(weight, dtype=torch.int8)
-        if not weight.is_meta:  # where shapes are all that is asked for
+        if weight.is_meta:  # shapes are all that is asked for
+            scale = weight.new_empty(len(weight), dtype=torch.float32)
+            whole = torch.empty_like(weight, dtype=torch.int8)
+        else:
             scale = (weight.float().abs().amax(1) / 127).clamp_min(SMALLEST)
             whole = (weight.float() / scale[:, None]).round().to(torch.int8)
         self.weight, self.scale = nn.Parameter(whole, requires_grad=False), nn.Parameter(scale, requires_grad=False)
@@ -40,14 +43,14 @@ class Int8Linear(nn.Module):
     def product(self, x: Tensor) -> Tensor:
         """x weight' + bias, as in `layers.Embedding`: what makes an embedding the output layer too."""
         x = cast_to(x, self.scale)
-        if self._packed is None and FBGEMM:
-            self._packed = pack(self.weight, self.scale)
         largest = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
-        if self._packed is None:
+        if FBGEMM:
+            if self._packed is None:
+                self._packed = pack(self.weight, self.scale)
+            out = _fbgemm(x / largest, 1 / STEPS, STEPS + 1, self._packed)  # unsigned bytes: STEPS + 1 stands for 0
+        else:
             whole = (x / largest * STEPS).round().char().flatten(0, -2)
             out = torch._int_mm(whole, self.weight.T).view(*x.shape[:-1], -1) * (self.scale / STEPS)
-        else:  # rounds x to unsigned bytes, STEPS + 1 standing for 0
-            out = _fbgemm(x / largest, 1 / STEPS, STEPS + 1, self._packed)
         out = out.mul_(largest)
         return out if self.bias is None else out.add_(self.bias)
 
@@ -64,7 +67,7 @@ class Int8Embedding(Int8Linear):
 def pack(weight: Tensor, scale: Tensor) -> Any:
     """The weights as fbgemm wants them: its product takes a twentieth of `torch._int_mm`'s time for one row on AVX2."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch will drop these tensors one day: then the other branch is taken
+        warnings.simplefilter("ignore")  # that torch will drop these tensors one day
         table = torch._make_per_channel_quantized_tensor(weight, scale.double(), torch.zeros_like(scale).long(), 0)
     return torch.ops.quantized.linear_prepack(table, None)
 

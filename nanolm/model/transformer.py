@@ -50,14 +50,14 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
         super().__init__()
         self.config, self.vocab_size, self.context = config, vocab_size, context
-        self.traced: Optional[Callable[[Tensor, Cache], Tensor]] = None  # what steps of one token are left to
+        self.traced: Optional[Callable[[Transformer, Tensor, Cache], Tensor]] = None  # does the steps of one token
         self.embedding = Embedding(vocab_size, config.dims)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.nblocks))
         self.norm = make_norm(config) if config.norm_position == "pre" else None
         self.output = None if config.tied else nn.Linear(config.dims, vocab_size, config.biases)
         if self.device.type == "meta":
-            return  # shapes are all that is asked for, and any arithmetic there imports torch's compiler: 1.5 seconds
+            return  # shapes are all that is asked for, and arithmetic on them imports torch's compiler: 1.5 seconds
         if config.positions == "rotary":
             first, second = rotary_tables(context, config.head_dims)
         else:
@@ -137,8 +137,8 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """Reads the next tokens (B, T) of each row into the cache; float32 logits (B, V) of what follows."""
-        if self.traced is not None and ids.shape[1] == 1:
-            return self.traced(ids, cache)
+        if self.traced is not None and ids.shape[1] == 1 and cache.length < self.context:
+            return self.traced(self, ids, cache)
         return self.logits(self.forward(ids, cache)[:, -1])
 
     def new_cache(self, batch: int, starts: Optional[Tensor] = None) -> Cache:

@@ -15,16 +15,15 @@ from nanolm.optim.steps.light import light
 
 BASE_DIMS = 256  # the width at which a step has the size of Adam's
 MARGIN = 1.01  # keeps singular values inside the interval under rounding
-POLAR = (
-    tuple(  # the quintics of Polar Express, https://arxiv.org/abs/2505.16932: five bring 0.003..1 near 1 (0.15 or so)
-        (a / MARGIN, b / MARGIN**3, c / MARGIN**5)
-        for a, b, c in (
-            (8.28721201814563, -23.595886519098837, 17.300387312530933),
-            (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
-            (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
-            (3.3184196573706015, -2.488488024314874, 0.51004894012372),
-            (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
-        )
+# the quintics of Polar Express, https://arxiv.org/abs/2505.16932: five bring 0.003..1 to 1 within 0.15 or so
+POLAR = tuple(
+    (a / MARGIN, b / MARGIN**3, c / MARGIN**5)
+    for a, b, c in (
+        (8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+        (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+        (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
     )
 )
 
