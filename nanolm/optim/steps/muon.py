@@ -44,14 +44,19 @@ def _polynomial(gram: Tensor) -> Tensor:
 
     Not in 16 bits, where the squares of small singular values would drown.
     """
-    step = whole = None
-    for a, b, c in POLAR:
-        gram = gram if step is None else step @ gram @ step
-        step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        step.diagonal(dim1=1, dim2=2).add_(a)
-        whole = step if whole is None else step @ whole
-    assert whole is not None
+    whole = step = _factor(gram, *POLAR[0])
+    for quintic in POLAR[1:]:
+        gram = step @ gram @ step
+        step = _factor(gram, *quintic)
+        whole = step @ whole
     return whole
+
+
+def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
+    """a I + b gram + c gram^2."""
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
 
 
 class MuonAdamW(light(torch.optim.AdamW)):  # type: ignore[misc]
