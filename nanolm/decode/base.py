@@ -99,16 +99,17 @@ class DecodeConfig:
             raise ValueError(f"a prompt must have 1 to {context} ids")
         return [min(room, self.max_new_tokens or room) for room in rooms]
 
-    def filter(self, scores: "Tensor", history: "Tensor", new: int) -> "Tensor":
+    def filter(self, scores: "Tensor", history: "Tensor", length: int, new: int) -> "Tensor":
         """Scores (B, V) after the shared filters, in the order of transformers.
 
-        history (B, T): all ids of each row so far, left-padded; new: how many of them are not the prompt's.
+        history (B, T): in its first `length` columns all ids of each row so far, left-padded; new: how many of them are
+        not the prompt's.
         """
         before = scores
         if self.repetition_penalty != 1:
-            scores = filters.repetition_penalty(scores, history, self.repetition_penalty)
+            scores = filters.repetition_penalty(scores, history[:, :length], self.repetition_penalty)
         if self.no_repeat_ngram_size:
-            scores = filters.no_repeat_ngram(scores, history, self.no_repeat_ngram_size)
+            scores = filters.no_repeat_ngram(scores, history[:, :length], self.no_repeat_ngram_size)
         if new >= self.min_new_tokens:
             return filters.suppress(scores, range(EOS))
         return filters.unless_stuck(filters.suppress(scores, range(EOS + 1)), before, EOS)

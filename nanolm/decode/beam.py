@@ -56,11 +56,10 @@ class Beam(DecodeConfig):
         totals = torch.tensor([0.0] + [-inf] * (width - 1), device=model.device).repeat(len(prompts))
         nats = torch.zeros_like(totals)
         for new in range(1, space.shape[1] + 1):
-            written = history[:, : read + new - 1]
             logprobs = logits.log_softmax(-1)  # over the whole vocabulary, before the filters
-            scores = self.filter(logprobs, written, new - 1) + totals[:, None]
+            scores = self.filter(logprobs, history, read + new - 1, new - 1) + totals[:, None]
             for search, candidates in zip(live, best(scores, logprobs, nats, width), strict=True):
-                search.advance(candidates, written[:, read:], new)
+                search.advance(candidates, history[:, read : read + new - 1], new)
             live = [search for search in live if search.beams]
             if not live:
                 break

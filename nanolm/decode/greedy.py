@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nanolm.config import ConfigError
+from nanolm.decode import filters
 from nanolm.decode.base import DecodeConfig, Hypothesis, Rows, Stepper, prefill
 from nanolm.tokenizer.base import EOS
 
@@ -39,7 +40,7 @@ class Greedy(DecodeConfig):
 
     def chooser(self, model: Stepper, length: int, seeds: Rows) -> Chooser:
         """What picks up to `length` next tokens for each of the rows."""
-        return lambda scores, rows, new: scores.argmax(-1)
+        return lambda scores, rows, new: filters.likeliest(scores)
 
     def decode(self, model: Stepper, prompts: Rows, context: int, seeds: Rows) -> list[list[Hypothesis]]:
         """See DecodeConfig.decode. The copies of one prompt share its reading."""
@@ -48,8 +49,10 @@ class Greedy(DecodeConfig):
         limits = [limit for limit in self.limits(prompts, context) for _ in range(self.width)]
         ids = torch.full((len(limits), max(limits)), EOS, device=model.device)
         nats = torch.zeros(ids.shape, device=model.device)
-        for new, (rows, tokens, logprobs) in enumerate(self._steps(model, prompts, limits, seeds)):
-            ids[rows, new], nats[rows, new] = tokens, logprobs
+        rows, tokens, logprobs = zip(*self._steps(model, prompts, limits, seeds), strict=True)
+        new = torch.cat([torch.full_like(each, step) for step, each in enumerate(rows)])
+        where = torch.cat(rows), new
+        ids[where], nats[where] = torch.cat(tokens)[:, 0], torch.cat(logprobs)[:, 0]
         done = [_cut(*row) for row in zip(ids.tolist(), nats.tolist(), limits, strict=True)]
         return [done[start : start + self.width] for start in range(0, len(done), self.width)]
 
@@ -59,14 +62,14 @@ class Greedy(DecodeConfig):
         """(hypothesis, id) of all hypotheses, a token of each in turn; <EOS> is the last of a hypothesis."""
         ended: set[int] = set()
         for rows, tokens, _ in self._steps(model, [prompt], self.limits([prompt], context) * self.width, [seed]):
-            new = [pair for pair in zip(rows.tolist(), tokens.tolist(), strict=True) if pair[0] not in ended]
+            new = [pair for pair in zip(rows.tolist(), tokens[:, 0].tolist(), strict=True) if pair[0] not in ended]
             ended |= {row for row, token in new if token == EOS}
             yield from new
 
     def _steps(
         self, model: Stepper, prompts: Rows, limits: Sequence[int], seeds: Rows
     ) -> Iterator[tuple["Tensor", "Tensor", "Tensor"]]:
-        """Per step (rows, tokens, log-probabilities), each (B,), of the rows in the batch; limits: one per row.
+        """Per step the rows (B,) that are in the batch, their tokens and log-probabilities (B, 1); limits: one per row.
 
         A row goes on after its <EOS> until it leaves the batch: the reader cuts. At its limit it leaves at once.
         """
@@ -77,24 +80,27 @@ class Greedy(DecodeConfig):
         history, cache, logits = prefill(model, prompts, self.width)
         read = history.shape[1]
         history = torch.cat([history, history.new_zeros(len(limits), length)], 1)  # (B, read + length)
-        rows, ends = torch.arange(len(limits), device=model.device), torch.tensor(limits, device=model.device)
-        running = torch.ones_like(rows, dtype=torch.bool)
+        rows, running, unseen = torch.arange(len(limits), device=model.device), [True] * len(limits), []
         for new in range(length):
-            tokens = choose(self.filter(logits, history[:, : read + new], new), rows, new)
-            yield rows, tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-            running &= (tokens != EOS) & (ends > new + 1)
+            tokens = choose(self.filter(logits, history, read + new, new), rows, new)[:, None]
+            yield rows, tokens, logits.log_softmax(-1).gather(1, tokens)
+            unseen.append(tokens)
             at_limit = new + 1 in limits
-            if at_limit or new % look == 0:
-                left = int(running.sum())
-                if left == 0:
+            if at_limit or len(unseen) == look:
+                seen, unseen = torch.cat(unseen, 1).tolist(), []
+                running = [on and EOS not in ids for on, ids in zip(running, seen, strict=True)]
+                if at_limit:
+                    running = [on and limit > new + 1 for on, limit in zip(running, limits, strict=True)]
+                if not any(running):
                     return
-                if left < len(rows) and (at_limit or left <= SHRINK * len(rows)):
-                    keep = running.nonzero()[:, 0]
+                if sum(running) < len(running) and (at_limit or sum(running) <= SHRINK * len(running)):
+                    keep = torch.tensor(running, device=model.device).nonzero()[:, 0]
                     cache.select(keep)
-                    history, tokens, running = history[keep], tokens[keep], running[keep]
-                    rows, ends = rows[keep], ends[keep]
-            history[:, read + new] = tokens
-            logits = model.step(tokens[:, None], cache)
+                    history, tokens, rows = history[keep], tokens[keep], rows[keep]
+                    limits = [limit for on, limit in zip(running, limits, strict=True) if on]
+                    running = [True] * len(limits)
+            history[:, read + new : read + new + 1] = tokens
+            logits = model.step(tokens, cache)
 
 
 def _cut(ids: list[int], nats: list[float], limit: int) -> Hypothesis:

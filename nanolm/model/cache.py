@@ -13,17 +13,17 @@ ROOM = 64  # columns to come that are made at a time: rows that lie close togeth
 
 
 class Columns(NamedTuple):
-    """What the blocks of one step see of a cache: keys and values (nblocks, batch, kv_heads, N, head_dims)."""
+    """What the blocks of one step see of a cache: N columns (nblocks, batch, kv_heads, N, head_dims), T of them new."""
 
     keys: Tensor
     values: Tensor
+    new_keys: Tensor  # the last T columns of `keys`
+    new_values: Tensor
 
     def put(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Fills the block's last T columns (batch, kv_heads, T, head_dims); returns all of its N."""
-        all_keys, all_values = self.keys[block], self.values[block]
-        all_keys[:, :, -keys.shape[2] :] = keys
-        all_values[:, :, -keys.shape[2] :] = values
-        return all_keys, all_values
+        """Fills the block's T new columns (batch, kv_heads, T, head_dims); returns all of its N."""
+        self.new_keys[block], self.new_values[block] = keys, values
+        return self.keys[block], self.values[block]
 
 
 class Cache:
@@ -37,7 +37,8 @@ class Cache:
         self.keys, self.values = (like.new_empty(*shape[:3], 0, shape[4]) for _ in range(2))
         self.length = 0
         self.starts = starts if starts is not None and bool(starts.any()) else None
-        self.writer = torch.zeros(shape[1], shape[3], dtype=torch.int32)  # which row wrote each column of each row
+        self.writer = torch.zeros(shape[1], shape[3], dtype=torch.int32)  # which row wrote each column of each row,
+        self.noted = 0  # as far as is noted: every row has written the later columns itself
 
     @property
     def batch(self) -> int:
@@ -55,11 +56,11 @@ class Cache:
         if end > self.keys.shape[3]:
             room = min(end + ROOM, self.context)
             self.keys, self.values = (_remade(old[:, :, :, : self.length], room) for old in (self.keys, self.values))
-        return Columns(self.keys[:, :, :, :end], self.values[:, :, :, :end])
+        keys, values = self.keys[:, :, :, :end], self.values[:, :, :, :end]
+        return Columns(keys, values, keys[:, :, :, self.length :], values[:, :, :, self.length :])
 
     def advance(self, tokens: int) -> None:
         """Counts `tokens` more columns as filled; called once every block has put its own."""
-        self.writer[:, self.length : self.length + tokens] = torch.arange(self.batch).unsqueeze(1)
         self.length += tokens
 
     def select(self, index: Tensor) -> None:
@@ -69,12 +70,14 @@ class Cache:
         Columns that are padding in every row are dropped: once longer rows have left, each has room for `context`
         tokens of its own.
         """
-        writer, end = self.writer[index.cpu()], self.length
+        end = self.length
+        self.writer[:, self.noted : end] = torch.arange(self.batch).unsqueeze(1)
+        writer = self.writer[index.cpu()]
         if len(index) == self.batch:
             self._move(index, writer[:, :end] != self.writer[:, :end])
         else:
             self.keys, self.values = (_remade(old[:, index, :, :end], old.shape[3]) for old in (self.keys, self.values))
-        self.writer = writer
+        self.writer, self.noted = writer, end
         if self.starts is not None:
             self.starts = self.starts[index]
             self._drop(int(self.starts.min()))
@@ -104,7 +107,7 @@ class Cache:
         for table, axis in ((self.keys, 3), (self.values, 3), (self.writer, 1)):
             kept = table.narrow(axis, columns, self.length - columns).clone()
             table.narrow(axis, 0, self.length - columns).copy_(kept)
-        self.length -= columns
+        self.length, self.noted = self.length - columns, self.noted - columns
         self.starts = self.starts - columns if bool((self.starts > columns).any()) else None
 
 

@@ -85,8 +85,8 @@ class LayerNorm(nn.LayerNorm):
     """PyTorch's, but the output keeps the input's dtype under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, self.eps).to(x.dtype)
+        bias = None if self.bias is None else cast_to(self.bias, x)
+        return cast_to(F.layer_norm(x, self.weight.shape, cast_to(self.weight, x), bias, self.eps), x)
 
 
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:

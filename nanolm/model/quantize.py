@@ -9,6 +9,7 @@ import warnings
 from typing import Any, Optional, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanolm.model.layers import cast_to
@@ -61,7 +62,7 @@ class Int8Embedding(Int8Linear):
     """ids (...) -> float32 (..., dims); `product` makes it the output layer too."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.weight[ids] * self.scale[ids, None]
+        return F.embedding(ids, self.weight) * self.scale[ids, None]
 
 
 def pack(weight: Tensor, scale: Tensor) -> Any:

@@ -27,16 +27,15 @@ _lock = threading.Lock()  # torch records one module at a time
 
 
 class _Step(nn.Module):
-    """ids (B, 1), the cache's columns up to them, their positions, and a mask if any has padding -> logits (B, V)."""
+    """ids (B, 1), their positions, the cache's columns up to them, and a mask if any has padding -> logits (B, V)."""
 
     def __init__(self, model: "Transformer") -> None:
         super().__init__()
         self.model = model
 
-    def forward(
-        self, ids: Tensor, keys: Tensor, values: Tensor, where: Tensor, mask: Optional[Tensor] = None
-    ) -> Tensor:
-        return self.model.logits(self.model.read(ids, where, mask, Columns(keys, values))[:, -1])
+    def forward(self, ids: Tensor, where: Tensor, columns: Columns, mask: Optional[Tensor] = None) -> Tensor:
+        columns = Columns(*columns)  # a recording hands on a plain tuple
+        return self.model.logits(self.model.read(ids, where, mask, columns)[:, -1])
 
 
 class Traced:
@@ -51,7 +50,7 @@ class Traced:
         past, starts = cache.length, cache.starts
         where = torch.full((1,), past) if starts is None else (past - starts[:, None]).clamp_min_(0)
         mask = visible(past, 1, starts, ids.device)
-        given = (ids, *cache.columns(1), where) + (() if mask is None else (mask,))
+        given = (ids, where, cache.columns(1)) + (() if mask is None else (mask,))
         kind = (len(ids) in FEW, mask is None)
         self.seen[kind] += 1
         if self.seen[kind] > AFTER and kind not in self.traces:
@@ -60,7 +59,7 @@ class Traced:
         cache.advance(1)
         return logits
 
-    def _record(self, kind: tuple[bool, bool], step: _Step, given: tuple[Tensor, ...]) -> None:
+    def _record(self, kind: tuple[bool, bool], step: _Step, given: tuple[Any, ...]) -> None:
         with _lock, warnings.catch_warnings():
             if kind in self.traces:
                 return
