@@ -52,8 +52,9 @@ class Rows:
         self.lengths = np.minimum(context, sizes[self.documents] - shifts)
         self.skips = np.where(shifts > 0, context - stride, 0)  # the first targets, scored by the row before
 
-    def batch(self, index: np.ndarray, multiple: int = 1) -> Batch:
-        """The rows of `index` side by side, padded to the longest rounded up to a `multiple`, or to the context."""
+    def batch(self, index: np.ndarray, multiple: int = 1, rows: int = 0) -> Batch:
+        """The rows of `index` side by side, padded to the longest rounded up to a `multiple`, or to the context, and
+        with rows of nothing else to at least `rows`."""
         lengths, skips = self.lengths[index], self.skips[index]
         places = np.arange(min(self.context, -(-lengths.max() // multiple) * multiple))  # (T,)
         real = places < lengths[:, None]  # (B, T)
@@ -61,6 +62,9 @@ class Rows:
         ids, targets = (self.ids[place].astype(np.int64) for place in (where, where + 1))  # unsigned holds no IGNORE
         ids[~real] = PAD
         targets[~real | (places < skips[:, None])] = IGNORE
+        if len(ids) < rows:
+            below = ((0, rows - len(ids)), (0, 0))
+            ids, targets = np.pad(ids, below, constant_values=PAD), np.pad(targets, below, constant_values=IGNORE)
         return Batch(ids, targets, int((lengths - skips).sum()), self.documents[index])
 
 
@@ -92,9 +96,12 @@ class TrainingBatches:
         return [batches[place] for place in chance.permutation(len(batches))]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; those before are planned but not built."""
+        """The batches of an epoch from number `start` on; those before are planned but not built.
+
+        With a `multiple` above 1, which is there to have few shapes, the smaller last one is filled up with padding.
+        """
         for index in self.plan(epoch)[start:]:
-            yield self.rows.batch(index, self.multiple)
+            yield self.rows.batch(index, self.multiple, self.batch_size if self.multiple > 1 else 0)
 
 
 def evaluation_batches(encoded: Ids, context: int, batch_tokens: int = 16384) -> Iterator[Batch]:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +13,19 @@ import pytest
 import torch
 from tiny_run import rows, tiny_config, write_documents
 
-from nanolm.batches import TrainingBatches
+from nanolm.batches import IGNORE, TrainingBatches
 from nanolm.config import ConfigError, NanolmError, plain
 from nanolm.corpus import Encoded
 from nanolm.model.transformer import Transformer
 from nanolm.optim.base import lr_factor
 from nanolm.run import BEST, LAST, Run, find_run
 from nanolm.training import loop, plan, report, step
-from nanolm.training.checkpoint import pack, unpack
+from nanolm.training.checkpoint import Progress, pack, unpack
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
 from nanolm.training.plan import groups, planned_steps, steps_in
 from nanolm.training.setup import Job, padding_multiple, prepare
-from nanolm.training.step import Meter, gradient
+from nanolm.training.step import Meter, gradient, take_step
 from nanolm.training.train import train
 from nanolm.weights import read_weights
 
@@ -283,8 +285,6 @@ def test_pack_gives_back_what_it_got() -> None:
 
 
 def test_the_meter_reads_all_steps_at_once() -> None:
-    from nanolm.training.checkpoint import Progress
-
     meter, progress = Meter(), Progress()
     for number, nats in enumerate([1.5, 2.5, math.nan], 1):
         meter.add(number, 0.1, torch.tensor(nats), torch.tensor(2.0))
@@ -311,15 +311,36 @@ def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(
     assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
 
 
-@pytest.mark.parametrize("longest", [9, 80, 81, 144, 1000])
-def test_a_gpu_sees_few_lengths(longest: int) -> None:
+@pytest.mark.parametrize("optim", ["adam", "adamw", "muon"])
+def test_a_step_off_the_cpu_never_waits_for_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str
+) -> None:
+    """Every look at a number raises on torch's meta device, which has none."""
+    monkeypatch.setattr(torch, "autocast", lambda *how, **more: nullcontext())  # it doesn't know that device
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    monkeypatch.setattr(sys.modules[torch.optim.Adam.__module__], "_device_dtype_check_for_fused", lambda *how: None)
+    config = tiny_config(tmp_path, {"dropout": 0.1}, {"name": optim}, device="meta", ema=0.9, accumulate=2)
+    job, meter, progress = prepare(config), Meter(), Progress()
+    upcoming = groups(job, 0)
+    for _ in range(4):
+        take_step(job, next(upcoming), progress, 10, meter)
+        assert job.average
+        job.average.update_parameters(job.model)
+    assert progress.step == len(meter.figures) == 4
+    with pytest.raises(NotImplementedError, match="no data"):
+        meter.read(progress)
+
+
+@pytest.mark.parametrize("longest", [9, 80, 81, 143, 1001])
+def test_a_gpu_sees_few_shapes(longest: int) -> None:
     offsets = np.cumsum([0, *range(2, longest + 2)])
     encoded = Encoded(np.zeros(offsets[-1], np.uint16), offsets)
-    lengths = {
-        batch.ids.shape[1]
-        for batch in TrainingBatches(encoded, longest, 2, 1, padding_multiple("cuda", longest)).epoch(0)
-    }
-    assert len(lengths) <= 10
+    batches = TrainingBatches(encoded, longest, 2, 1, padding_multiple("cuda", longest))
+    epoch = [batch for number in range(5) for batch in batches.epoch(number)]
+    assert len({batch.ids.shape for batch in epoch}) <= 10
+    assert {batch.ids.shape == batch.targets.shape for batch in epoch} == {True}
+    assert [(batch.targets != IGNORE).sum() for batch in epoch] == [batch.tokens for batch in epoch]
+    assert sum(batch.tokens for batch in epoch) == 5 * batches.tokens
     assert padding_multiple("cpu", longest) == 1
 
 
