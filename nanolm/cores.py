@@ -83,14 +83,7 @@ def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def count(cut: Callable[[str], Sequence[str]], texts: Iterable[str]) -> Counter[str]:
     """How often each piece occurs in the texts."""
-
-    def counted(block: list[str]) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for text in block:
-            found.update(cut(text))
-        return found
-
     total: Counter[str] = Counter()
-    for part in spread(counted, blocks(texts)):
+    for part in spread(lambda block: Counter(chain.from_iterable(map(cut, block))), blocks(texts)):
         total.update(part)
     return total

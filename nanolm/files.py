@@ -11,9 +11,9 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nanolm.config import NanolmError
 
@@ -76,6 +76,14 @@ def sha256(path: str | Path) -> str:
 def fingerprint(value: Any) -> str:
     """16 hex digits that stand for a JSON-able value; the order of keys doesn't matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def taken(lock: IO[Any]) -> bool:
+    """Takes the lock of an open file, unless another process has it; whether it did."""
+    with suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 @contextmanager

@@ -185,17 +185,12 @@ def strategy(decode: str | DecodeConfig | None, fields: dict[str, Any]) -> Decod
         return build("decode", plain(decode) | fields) if fields else decode
     if decode is not None:
         return build("decode", {**fields, "name": decode})
-    known = {
-        name: {field.name for field in dataclasses.fields(cls)} - {"name"} for name, cls in options("decode").items()
-    }
-    able = [name for name in ("sample", *known) if set(fields) <= known[name]]
-    if able:
+    known = {name: {field.name for field in dataclasses.fields(cls)[1:]} for name, cls in options("decode").items()}
+    every: set[str] = set().union(*known.values())
+    if odd := [key for key in fields if key not in every]:
+        raise ConfigError(f"decode.{odd[0]}: no such field; there are {', '.join(sorted(every))}")
+    if able := [name for name in ("sample", *known) if set(fields) <= known[name]]:
         return build("decode", {**fields, "name": able[0]})
-    for key in fields:
-        if not any(key in names for names in known.values()):
-            raise ConfigError(
-                f"decode.{key}: no such field; there are {', '.join(sorted(set().union(*known.values())))}"
-            )
     owners = (f"{key} ({' | '.join(name for name in known if key in known[name])})" for key in fields)
     raise ConfigError(f"no decode strategy has all of {', '.join(owners)}: leave some out")
 

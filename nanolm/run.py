@@ -4,7 +4,6 @@ In: a folder that training writes. Out: its parts, each verified on reading, or 
 Knows the names of the files and no training; `config.json` is plain data, never interpolated.
 """
 
-import fcntl
 import os
 import re
 import secrets
@@ -20,7 +19,7 @@ import torch
 from nanolm.config import ConfigError, NanolmError, RunError, build, fill
 from nanolm.corpus import Corpus, load_corpus
 from nanolm.data.base import DataConfig
-from nanolm.files import read_json, sha256, write_json
+from nanolm.files import read_json, sha256, taken, write_json
 from nanolm.model.config import ModelConfig
 from nanolm.model.quantize import quantize as round_weights
 from nanolm.model.restoring import is_rounded, restored
@@ -175,10 +174,8 @@ class Run:
     def hold(self) -> Iterator[None]:
         """Nobody else trains in this folder meanwhile, else RunError; what a killed process left in it is cleared."""
         with open(self.folder / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it") from None
+            if not taken(lock):
+                raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it")
             for part in self.folder.glob(".*.part"):  # of a file that was being written when a process was killed
                 part.unlink()
             yield

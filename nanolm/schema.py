@@ -46,44 +46,44 @@ class TokenizeConfig:
 
 
 @dataclass
-class GenerateConfig:
+class RunConfig:
+    """What every script takes that works with a run."""
+
+    run: str = "latest"  # latest, best, or a run folder
+    outputs: str = "outputs"
+    device: str = "auto"
+
+
+@dataclass
+class GenerateConfig(RunConfig):
     """What generate.py takes; `prompt` arrives verbatim, never parsed by Hydra."""
 
     decode: DecodeConfig = MISSING
-    run: str = "latest"  # latest, best, or a run folder
     prompt: Optional[str] = None  # None: asks
     seed: Optional[int] = None
-    outputs: str = "outputs"
-    device: str = "auto"
     precision: str = "auto"
     quantize: Optional[str] = None  # bf16 | int8: of the weights
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(RunConfig):
     """What evaluate.py takes; without `data`, the run's own corpus."""
 
     data: Optional[DataConfig] = None
-    run: str = "latest"
     split: str = "test"
-    outputs: str = "outputs"
-    device: str = "auto"
     precision: str = "auto"
     quantize: Optional[str] = None  # bf16 | int8: of the weights
 
 
 @dataclass
-class AttendConfig:
+class AttendConfig(RunConfig):
     """What attend.py takes; `prompt` arrives verbatim. With `decode`, the text written after it is looked at too."""
 
     decode: Optional[DecodeConfig] = None
-    run: str = "latest"
     prompt: Optional[str] = None
     seed: Optional[int] = None
     layer: int = 1  # of the large picture; counted from 1
     head: int = 1
-    outputs: str = "outputs"
-    device: str = "auto"
 
 
 @dataclass
@@ -98,15 +98,12 @@ class ExportConfig:
 
 
 @dataclass
-class AppConfig:
+class AppConfig(RunConfig):
     """What app.py takes."""
 
-    run: str = "latest"
     host: str = "127.0.0.1"  # 0.0.0.0: everybody in the network can use it
     port: Optional[int] = None  # None: the first free one from 7860
     open: bool = True  # in the browser
-    outputs: str = "outputs"
-    device: str = "auto"
     precision: str = "fp32"  # auto: bf16 where the machine has it; its probabilities are rounder
 
 

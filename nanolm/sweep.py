@@ -6,7 +6,6 @@ Launched again into the same folder, finished jobs hand back their value, interr
 anew.
 """
 
-import fcntl
 import json
 import math
 import multiprocessing
@@ -18,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nanolm.complaint import one_line
 from nanolm.config import ConfigError, NanolmError
-from nanolm.files import write_json
+from nanolm.files import taken, write_json
 from nanolm.jobs import BEGUN, NOTE, Job, job_name, last_part, named, record_failure, report
 
 HEAVY = ["nanolm.training.train", "nanolm.schema", "nanolm.sweep", "nanolm.generator", "torch._dynamo"]
@@ -71,9 +70,7 @@ class Sweep(Callback):
                 sweeper.sampler.seed = 1 if sweeper.sampler.get("seed") is None else sweeper.sampler.seed
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (held while this process lives)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(lock):
             _refuse(f"{folder}: another process is at this sweep; wait for its end or stop it")
         (folder / STOP).unlink(missing_ok=True)
         shutil.rmtree(folder / BEGUN, ignore_errors=True)
@@ -106,13 +103,9 @@ def run_job(node: DictConfig, verb: Callable[..., Any]) -> float:
         job = Job.read(folder)
         if _is_done(job, config):
             return job.value
-        config = replace(
-            config,
-            group=config.group or sweep.name,
-            run_name=config.run_name or folder.name,
-            threads=config.threads or _threads(hydra.launcher),
-        )
-        resume = job.status.get("state") in ("running", "interrupted") and _has_checkpoint(folder)
+        name, threads = config.run_name or folder.name, config.threads or _threads(hydra.launcher)
+        config = replace(config, group=config.group or sweep.name, run_name=name, threads=threads)
+        resume = job.status.get("state") in ("running", "interrupted") and (folder / "manifest.json").exists()
         if config.init in ("latest", "best"):
             raise ConfigError(f"init={config.init}: changes while a sweep runs; give the run's folder")
         if folder.exists() and not math.isinf(job.value):  # on other documents than today's
@@ -128,7 +121,8 @@ def run_job(node: DictConfig, verb: Callable[..., Any]) -> float:
     if side_by_side:  # they would outlive a sweep that is killed
         _end_with(os.getppid())
     config, new = (replace(config, resume=str(folder)), None) if resume else (config, folder)
-    _run_child(verb, config, new, folder, folder / "log.txt" if side_by_side else None)
+    work = partial(verb, config, overrides=[], folder=new)
+    _run_child(work, folder, folder / "log.txt" if side_by_side else None)
     job = Job.read(folder)
     if side_by_side:
         print(f"{folder.name}: {job.status.get('state')} {job.value:.4f} {job.status.get('error') or ''}", flush=True)
@@ -144,12 +138,6 @@ def _is_done(job: Job, config: Any) -> bool:
     return load_corpus(config.data, Path(config.outputs) / "cache").fingerprint == job.status.get("corpus")
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    from nanolm.run import Run
-
-    return Run.resumable(folder)
-
-
 def _threads(launcher: Any) -> int | None:
     """The cores divided among joblib's jobs, or those asked of Slurm; None (torch's choice) where one job has all."""
     jobs, cores = int(launcher.get("n_jobs") or 1), os.cpu_count() or 1
@@ -158,11 +146,11 @@ def _threads(launcher: Any) -> int | None:
     return max(1, cores // (jobs if jobs > 0 else max(1, cores + 1 + jobs)))
 
 
-def _run_child(verb: Callable[..., Any], config: Any, new: Path | None, folder: Path, log: Path | None) -> None:
+def _run_child(work: Callable[[], Any], folder: Path, log: Path | None) -> None:
     """The job in a process forked from a server that has the heavy imports: what kills it kills nothing else."""
     multiprocessing.set_start_method("forkserver", force=True)  # in a joblib worker it is one that no child knows
     multiprocessing.set_forkserver_preload(HEAVY)
-    child = multiprocessing.Process(target=_child, args=(os.getpid(), verb, config, new, folder, log), name=folder.name)
+    child = multiprocessing.Process(target=_child, args=(os.getpid(), work, folder, log), name=folder.name)
     child.start()
     child.join()
     state = Job.read(folder).status.get("state")
@@ -171,9 +159,7 @@ def _run_child(verb: Callable[..., Any], config: Any, new: Path | None, folder: 
         record_failure(folder, NanolmError(f"{cause}; the same sweep again goes on from there"), "interrupted")
 
 
-def _child(
-    parent: int, verb: Callable[..., Any], config: Any, new: Path | None, folder: Path, log: Path | None
-) -> None:
+def _child(parent: int, work: Callable[[], Any], folder: Path, log: Path | None) -> None:
     """In the child: trains; a failure is recorded in the folder. Jobs side by side speak into a `log` each."""
     _end_with(parent, folder.parent / STOP)
     if log:
@@ -183,7 +169,7 @@ def _child(
         os.dup2(file, 2)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
-        verb(config, overrides=[], folder=new)
+        work()
     except Exception as error:
         record_failure(folder, error)
         raise SystemExit(1) from None
@@ -211,12 +197,8 @@ def _stop_jobs(sweep: Path) -> None:
     end = time.monotonic() + STOP_SECONDS
     for file in sweep.glob("*/.lock"):
         with open(file) as held:
-            while time.monotonic() < end:
-                try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(0.1)
+            while not taken(held) and time.monotonic() < end:
+                time.sleep(0.1)
 
 
 def guarded(sweep: Callable[[], Any]) -> None:

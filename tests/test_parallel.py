@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_resume import Killed, interrupt
-from tiny_run import write_documents
+from tiny_run import rows, write_documents
 
 from nanolm.run import Run
 from nanolm.training.config import train_config
-from nanolm.training.metrics import read_metrics
 from nanolm.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +42,7 @@ def torchrun(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def losses(run: Path) -> np.ndarray:
     """The loss of each step so far."""
-    return np.array(read_metrics(run / "metrics.csv")["train_loss"])
+    return np.array([float(row["train_loss"]) for row in rows(run)])
 
 
 def stop_after(process: subprocess.Popen[str], outputs: Path, steps: int) -> tuple[Path, str]:

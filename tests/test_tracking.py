@@ -19,7 +19,7 @@ from nanolm.config import ConfigError
 from nanolm.run import Run
 from nanolm.tracking import Tracker, TrackingConfig, has_account
 from nanolm.training import report
-from nanolm.training.metrics import COLUMNS, read_metrics
+from nanolm.training.metrics import COLUMNS
 from nanolm.training.train import train
 
 
@@ -54,7 +54,7 @@ def test_a_run_is_tracked_offline(tmp_path: Path) -> None:
     assert {key: known[key] for key in ABOUT} == {key: run.status()[key] for key in ABOUT}
     items = [record["history"]["item"] for record in records if record["type"] == "history"]
     logged = [[item.get(column, math.nan) for column in COLUMNS] for item in items if "train_loss" in item]
-    np.testing.assert_array_equal(logged, np.transpose(list(read_metrics(run.folder / "metrics.csv").values())))
+    np.testing.assert_array_equal(logged, np.genfromtxt(run.folder / "metrics.csv", delimiter=",", skip_header=1))
     assert {"samples._type", "bits_per_byte.path"} <= items[-1].keys()
     summary = {key: value for r in records if r["type"] == "summary" for key, value in r["summary"]["update"].items()}
     assert summary["test_bpb"] == run.status()["test_bpb"]

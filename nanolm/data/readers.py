@@ -10,6 +10,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,6 @@ from nanolm.config import DataError
 from nanolm.text import first_line
 
 TEXT = ("", ".txt", ".text", ".md")
-TABLES = (".csv", ".jsonl", ".parquet")
 DOCUMENTS = ("line", "paragraph", "file")
 LONGEST = 2**28  # bytes or characters of a line, a cell, a document: a packed file could hold more than the memory
 _UNREADABLE = (OSError, EOFError, zlib.error)  # what a missing, forbidden or damaged file raises, .gz included
@@ -26,18 +26,11 @@ _UNREADABLE = (OSError, EOFError, zlib.error)  # what a missing, forbidden or da
 def read(path: Path, document: str, column: str, counts: Counter[str]) -> Iterator[str]:
     """The documents of one file, its kind taken from its name; adds `read`, `blank` and `ragged` (csv) to `counts`."""
     kind = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if kind in TEXT:
-        texts = read_text(path, document)
-    elif kind == ".csv":
-        texts = read_csv(path, column, counts)
-    elif kind == ".jsonl":
-        texts = read_jsonl(path, column)
-    elif kind == ".parquet":
-        texts = read_parquet(path, column)
-    else:
-        known = ", ".join(TEXT[1:] + TABLES)
+    tables: dict[str, Any] = {".csv": partial(read_csv, counts=counts), ".jsonl": read_jsonl, ".parquet": read_parquet}
+    if kind not in (*TEXT, *tables):
+        known = ", ".join((*TEXT[1:], *tables))
         raise DataError(f"{path}: can't read {kind} files; name or convert it to one of {known}, each also .gz")
-    yield from not_blank(texts, counts)
+    yield from not_blank(read_text(path, document) if kind in TEXT else tables[kind](path, column), counts)
 
 
 def not_blank(texts: Iterable[str], counts: Counter[str]) -> Iterator[str]:

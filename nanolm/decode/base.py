@@ -81,14 +81,10 @@ class DecodeConfig:
         """
         raise NotImplementedError
 
-    def stream(self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int]) -> Iterator[int]:
-        """The ids of the first hypothesis, <EOS> included, as soon as they are decided."""
-        return (token for which, token in self.stream_all(model, prompt, context, seed) if which == 0)
-
     def stream_all(
         self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int]
     ) -> Iterator[tuple[int, int]]:
-        """(hypothesis, id) of all hypotheses of a prompt as soon as they are decided: here, all at the end."""
+        """(hypothesis, id) of all hypotheses of a prompt, with <EOS>, as soon as they are decided: here, at the end."""
         for which, hypothesis in enumerate(self.decode(model, [prompt], context, [seed])[0]):
             yield from ((which, token) for token in hypothesis.ids)
 

@@ -88,9 +88,8 @@ class Greedy(DecodeConfig):
             at_limit = new + 1 in limits
             if at_limit or len(unseen) == look:
                 seen, unseen = torch.cat(unseen, 1).tolist(), []
-                running = [on and EOS not in ids for on, ids in zip(running, seen, strict=True)]
-                if at_limit:
-                    running = [on and limit > new + 1 for on, limit in zip(running, limits, strict=True)]
+                states = zip(running, seen, limits, strict=True)
+                running = [on and EOS not in ids and limit > new + 1 for on, ids, limit in states]
                 if not any(running):
                     return
                 if sum(running) < len(running) and (at_limit or sum(running) <= SHRINK * len(running)):

@@ -40,28 +40,14 @@ class Cache:
         self.writer = torch.zeros(shape[1], shape[3], dtype=torch.int32)  # which row wrote each column of each row,
         self.noted = 0  # as far as is noted: every row has written the later columns itself
 
-    @property
-    def batch(self) -> int:
-        """The number of rows."""
-        return self.keys.shape[1]
-
-    @property
-    def context(self) -> int:
-        """How many tokens fit."""
-        return self.writer.shape[1]
-
     def columns(self, tokens: int) -> Columns:
-        """The columns of all tokens so far and of the next `tokens`, which are still to be put."""
-        end = self.length + tokens
-        if end > self.keys.shape[3]:
-            room = min(end + ROOM, self.context)
-            self.keys, self.values = (_remade(old[:, :, :, : self.length], room) for old in (self.keys, self.values))
-        keys, values = self.keys[:, :, :, :end], self.values[:, :, :, :end]
-        return Columns(keys, values, keys[:, :, :, self.length :], values[:, :, :, self.length :])
-
-    def advance(self, tokens: int) -> None:
-        """Counts `tokens` more columns as filled; called once every block has put its own."""
-        self.length += tokens
+        """The columns of all tokens so far and of the next `tokens`, which every block is to put before it goes on."""
+        start, self.length = self.length, self.length + tokens
+        if self.length > self.keys.shape[3]:
+            room = min(self.length + ROOM, self.writer.shape[1])
+            self.keys, self.values = (_remade(old[:, :, :, :start], room) for old in (self.keys, self.values))
+        keys, values = self.keys[:, :, :, : self.length], self.values[:, :, :, : self.length]
+        return Columns(keys, values, keys[:, :, :, start:], values[:, :, :, start:])
 
     def select(self, index: Tensor) -> None:
         """Row i becomes what row index[i] was; index may be shorter or longer than the batch.
@@ -70,17 +56,20 @@ class Cache:
         Columns that are padding in every row are dropped: once longer rows have left, each has room for `context`
         tokens of its own.
         """
-        end = self.length
-        self.writer[:, self.noted : end] = torch.arange(self.batch).unsqueeze(1)
+        end, rows = self.length, len(self.writer)
+        self.writer[:, self.noted : end] = torch.arange(rows).unsqueeze(1)
         writer = self.writer[index.cpu()]
-        if len(index) == self.batch:
+        if len(index) == rows:
             self._move(index, writer[:, :end] != self.writer[:, :end])
         else:
             self.keys, self.values = (_remade(old[:, index, :, :end], old.shape[3]) for old in (self.keys, self.values))
         self.writer, self.noted = writer, end
         if self.starts is not None:
             self.starts = self.starts[index]
-            self._drop(int(self.starts.min()))
+            if padding := int(self.starts.min()):  # of every row
+                self.keys, self.values = self.keys[:, :, :, padding:], self.values[:, :, :, padding:]
+                self.writer, self.length, self.noted = self.writer.roll(-padding, 1), end - padding, end - padding
+                self.starts = self.starts - padding if bool((self.starts > padding).any()) else None
 
     def _move(self, index: Tensor, differs: Tensor) -> None:
         """Copies the columns from the first that `differs` (batch, length), for each row that has one.
@@ -100,15 +89,6 @@ class Cache:
             news = [new.clone() if sources[row] in moved else new for row, new in zip(moved, news, strict=True)]
             for row, new in zip(moved, news, strict=True):
                 table[:, row, :, starts[row] : self.length] = new
-
-    def _drop(self, columns: int) -> None:
-        if columns == 0 or self.starts is None:
-            return
-        for table, axis in ((self.keys, 3), (self.values, 3), (self.writer, 1)):
-            kept = table.narrow(axis, columns, self.length - columns).clone()
-            table.narrow(axis, 0, self.length - columns).copy_(kept)
-        self.length, self.noted = self.length - columns, self.noted - columns
-        self.starts = self.starts - columns if bool((self.starts > columns).any()) else None
 
 
 def _remade(filled: Tensor, columns: int) -> Tensor:

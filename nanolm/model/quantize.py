@@ -67,8 +67,7 @@ class Int8Embedding(Int8Linear):
 
 def pack(weight: Tensor, scale: Tensor) -> Any:
     """The weights as fbgemm wants them: its product takes a twentieth of `torch._int_mm`'s time for one row on AVX2."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that torch will drop these tensors one day
+    with warnings.catch_warnings(action="ignore"):  # that torch will drop these tensors one day
         table = torch._make_per_channel_quantized_tensor(weight, scale.double(), torch.zeros_like(scale).long(), 0)
     return torch.ops.quantized.linear_prepack(table, None)
 

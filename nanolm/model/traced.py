@@ -9,7 +9,6 @@ import contextlib
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
 import torch
@@ -56,29 +55,20 @@ class Traced:
         if self.seen[kind] > AFTER and kind not in self.traces:
             self._record(kind, _Step(model), given)
         logits: Tensor = (self.traces.get(kind) or _Step(model))(*given)
-        cache.advance(1)
         return logits
 
     def _record(self, kind: tuple[bool, bool], step: _Step, given: tuple[Any, ...]) -> None:
-        with _lock, warnings.catch_warnings():
+        # the warnings: that it will be dropped, and that the sizes of tensors are numbers
+        with _lock, warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as after:
             if kind in self.traces:
                 return
             self.traces[kind] = None
-            warnings.simplefilter("ignore")  # that it will be dropped, and that the sizes of tensors are numbers
-            with contextlib.suppress(Exception), _without_profiles():  # of a torch that can no longer do it
+            with contextlib.suppress(Exception):  # of a torch that can no longer do it
+                # its first calls take a fifth of a second more where torch looks for shapes that stay the same
+                after.callback(torch._C._jit_set_profiling_mode, torch._C._jit_set_profiling_mode(False))
                 made = torch.jit.trace(step, given, check_trace=False)
                 if torch.equal(made(*given), step(*given)):  # what they write into the cache is the same, too
                     self.traces[kind] = made
-
-
-@contextlib.contextmanager
-def _without_profiles() -> Iterator[None]:
-    """A recording's first calls take a fifth of a second more where torch looks for shapes that stay the same."""
-    before = torch._C._jit_set_profiling_mode(False)
-    try:
-        yield
-    finally:
-        torch._C._jit_set_profiling_mode(before)
 
 
 def ready_to_write(model: "Transformer") -> None:

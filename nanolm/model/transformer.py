@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nanolm.config import ConfigError
 from nanolm.model.attention import Attention, visible
-from nanolm.model.cache import Cache, Columns
+from nanolm.model.cache import Cache
 from nanolm.model.config import ModelConfig
 from nanolm.model.layers import MLP, Dropout, Embedding, LayerNorm, RMSNorm, make_norm
 from nanolm.model.loss import compute_dtype, linear_cross_entropy, token_nats
@@ -94,20 +94,10 @@ class Transformer(nn.Module):
         if starts is not None:
             where = (torch.arange(past, past + tokens, device=ids.device) - starts[:, None]).clamp_min_(0)  # (B, T)
         columns = cache.columns(tokens) if cache else None
-        hidden = self.read(ids, where, visible(past, tokens, starts, ids.device), columns, attentions)
-        if cache is not None:
-            cache.advance(tokens)
-        return hidden
+        return self.read(ids, where, visible(past, tokens, starts, ids.device), columns, attentions)
 
-    def read(
-        self,
-        ids: Tensor,
-        where: slice | Tensor,
-        mask: Optional[Tensor] = None,
-        columns: Optional[Columns] = None,
-        attentions: Optional[list[Tensor]] = None,
-    ) -> Tensor:
-        """As `forward`, with the positions `where`, (T,) or (B, T), the mask and the cache's columns given."""
+    def read(self, ids: Tensor, where: slice | Tensor, *how: Any) -> Tensor:
+        """As `forward`, with the positions `where`, (T,) or (B, T), given; how: what Attention takes after `angles`."""
         x = self.embedding(ids)
         x = x.to(compute_dtype(x))
         table, angles = self.position_table[where].to(x.dtype), None
@@ -117,7 +107,7 @@ class Transformer(nn.Module):
             angles = (table, self.position_sines[where].to(x.dtype))
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, angles, mask, columns, attentions)
+            x = block(x, angles, *how)
         return x if self.norm is None else self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

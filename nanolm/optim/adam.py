@@ -23,7 +23,5 @@ class Adam(OptimConfig):
 
         from nanolm.optim.steps.light import light
 
-        groups = [{"params": list(model.parameters()), "base_lr": self.lr}]
-        return light(torch.optim.Adam)(
-            groups, self.lr, (self.beta1, self.beta2), self.eps, self.weight_decay, fused=True
-        )
+        groups, betas = [{"params": list(model.parameters()), "base_lr": self.lr}], (self.beta1, self.beta2)
+        return light(torch.optim.Adam)(groups, self.lr, betas, self.eps, self.weight_decay, fused=True)

@@ -73,13 +73,9 @@ def adam_groups(config: OptimConfig, model: Any, skip: str = "") -> list[dict[st
     Decay is given per unit of lr; dividing it by the same scale keeps the pull per step the same at every width
     (https://arxiv.org/abs/2405.13698).
     """
-    return [
-        {
-            "params": kind.parameters,
-            "lr": config.lr * kind.lr_scale,
-            "base_lr": config.lr * kind.lr_scale,
-            "weight_decay": config.weight_decay / kind.lr_scale if kind.name in DECAYED else 0.0,
-        }
-        for kind in model.kinds()
-        if kind.parameters and kind.name != skip
-    ]
+    groups: list[dict[str, Any]] = []
+    for kind in model.kinds():
+        if kind.parameters and kind.name != skip:
+            lr, decay = config.lr * kind.lr_scale, config.weight_decay * (kind.name in DECAYED) / kind.lr_scale
+            groups.append({"params": kind.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
+    return groups

@@ -67,7 +67,7 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
                 if weights := {name: tensors[f"{part}/{name}"] for name in _weights(job, part)}:
                     getattr(job, part).load_state_dict(weights)
             state, groups = unpack(note["optimizer"], tensors), job.optimizer.state_dict()["param_groups"]
-            if state["state"] and shapes(state["state"]) != shapes(first_state(job.optimizer)):
+            if state["state"] and shapes(state["state"]) != shapes(first_state(job)):
                 raise RunError(f"{path}: its optimizer is not the run's")
             for own, saved in zip(groups, state["param_groups"], strict=True):  # the rest is the config's
                 own["lr"] = float(saved["lr"])
@@ -90,19 +90,16 @@ def _weights(job: Job, part: str) -> dict[str, Tensor]:
     return module.state_dict() if module is not None else {}
 
 
-def first_state(optimizer: Any) -> dict[int, Any]:
-    """What a fresh optimizer keeps of each parameter, found by a step that changes nothing; it stays fresh."""
-    before = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
+def first_state(job: Job) -> dict[int, Any]:
+    """What the job's optimizer keeps of each parameter, found with another one by a step that changes nothing."""
+    fresh = job.config.optim.build(job.model)
+    for group in fresh.param_groups:
         group["lr"] = 0.0
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    state: dict[int, Any] = optimizer.state_dict()["state"]
-    optimizer.state.clear()
-    for group, lr in zip(optimizer.param_groups, before, strict=True):
-        group["lr"] = lr
+    fresh.step()
+    fresh.zero_grad(set_to_none=True)
+    state: dict[int, Any] = fresh.state_dict()["state"]
     return state
 
 

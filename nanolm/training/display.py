@@ -17,7 +17,7 @@ from nanolm.training.setup import Job
 SILENCE = 20.0  # seconds between plain lines outside a terminal
 
 
-def show_job(console: Console, job: Job, steps: int, compiled: bool) -> None:
+def show_job(job: Job, steps: int, compiled: bool) -> None:
     """Prints what is going to be trained on what."""
     parts = {part: count for part, count in job.model.summary().items() if count}
     device = str(job.device) if job.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
@@ -32,10 +32,7 @@ def show_job(console: Console, job: Job, steps: int, compiled: bool) -> None:
         "machine": f"{device}, {job.precision}{', compiled' if compiled else ''}",
         "plan": f"{steps:,} steps, {steps / job.steps_per_epoch:.3g} epochs, optimizer {job.config.optim.name}",
     }
-    for name, line in lines.items():
-        console.print(harmless(f"{name:<10} {line}"), markup=False, highlight=False, soft_wrap=True)
-    for note in job.corpus.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    print(*(harmless(f"{name:<10} {line}") for name, line in lines.items()), *job.corpus.notes, sep="\n")
 
 
 class Display:
@@ -44,17 +41,9 @@ class Display:
     def __init__(self, console: Console, total: int, done: int) -> None:
         self.console, self.total, self.done = console, total, done
         self.begun, self.shown, self.val = time.monotonic(), time.monotonic(), ""
-        self.live = Progress(BarColumn(12), TextColumn("{task.description}"), console=console, transient=True)
+        columns, off = (BarColumn(12), TextColumn("{task.description}")), not console.is_terminal
+        self.live = Progress(*columns, console=console, transient=True, disable=off)  # to be entered
         self.task = self.live.add_task("the first steps", total=total, completed=done)
-
-    def __enter__(self) -> "Display":
-        if self.console.is_terminal:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
-            self.live.stop()
 
     def show(self, row: Mapping[str, float]) -> None:
         """A new row of metrics."""

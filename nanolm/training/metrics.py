@@ -50,10 +50,3 @@ class Metrics:
     def _write(self, cells: Sequence[str]) -> None:
         self.file.write((",".join(cells) + "\n").encode())
         self.file.flush()
-
-
-def read_metrics(path: Path) -> dict[str, list[float]]:
-    """Column -> its numbers, nan where a cell is empty."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {column: [float(row[column] or "nan") for row in rows] for column in COLUMNS}

@@ -47,16 +47,9 @@ def first_status(job: Job, run: Run, progress: Progress) -> dict[str, Any]:
 
 def about(job: Job, run: Run) -> dict[str, Any]:
     """The run's id, name and config for wandb.init; the same id after a resume."""
-    status = first_status(job, run, Progress())
-    config = plain(job.config) | {key: status[key] for key in ("corpus", "vocabulary", "parameters")}
-    name = job.config.run_name or run.folder.name
-    return {
-        "id": run.manifest["id"],
-        "name": name,
-        "group": job.config.group,
-        "tags": job.config.tags,
-        "config": config,
-    }
+    known = {"corpus": job.corpus.fingerprint, "vocabulary": len(job.tokenizer), "parameters": job.model.summary()}
+    who = {"id": run.manifest["id"], "name": job.config.run_name or run.folder.name}
+    return who | {"group": job.config.group, "tags": job.config.tags, "config": plain(job.config) | known}
 
 
 def git_commit(folder: Path) -> str | None:

@@ -21,7 +21,7 @@ from nanolm.run import BEST, PREVIOUS
 from nanolm.text import harmless
 from nanolm.training.display import duration
 from nanolm.training.loop import Session, evaluate
-from nanolm.training.metrics import read_metrics
+from nanolm.training.metrics import COLUMNS
 from nanolm.weights import read_weights
 
 CURVES = ("loss.png", "perplexity.png", "bits_per_byte.png")
@@ -66,7 +66,8 @@ def write_test_bits(session: Session, test: Score) -> None:
 def draw_curves(session: Session, floor: float | None) -> None:
     """The original's two plots, loss and perplexity, and bits per byte."""
     folder = session.run.folder
-    rows = {name: np.array(values) for name, values in read_metrics(folder / "metrics.csv").items()}
+    kept = session.metrics.kept()
+    rows = {column: np.array([row.get(column, np.nan) for row in kept]) for column in COLUMNS}
     val = np.isfinite(rows["val_loss"])
     train, measured = (rows["epoch"], rows["train_loss"]), (rows["epoch"][val], rows["val_loss"][val])
     losses = {"train": train, "val": measured}
@@ -102,15 +103,8 @@ def write_samples(session: Session) -> list[tuple[str, str]]:
 def show(console: Console, session: Session, figures: dict[str, Any], samples: list[tuple[str, str]]) -> None:
     """Prints the table of results, the samples and the next commands."""
     folder = session.run.folder
-    table = Table(
-        "",
-        "bits per byte",
-        "floor",
-        "above it",
-        "perplexity*",
-        title=escape(harmless(f"{folder}")),
-        title_justify="left",
-    )
+    titles = ("", "bits per byte", "floor", "above it", "perplexity*")
+    table = Table(*titles, title=escape(harmless(f"{folder}")), title_justify="left")
     for split in ("val", "test"):
         bpb, floor = (figures.get(f"{split}_{name}") for name in ("bpb", "floor"))
         if bpb:
@@ -128,5 +122,4 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
         f"  python evaluate.py run={folder} data=files data.path=mine.txt",
         f"  python train.py resume={folder} epochs={2 * max(1, round(figures['epochs']))}",
     ]
-    for line in lines:
-        console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
+    print(*map(harmless, lines), sep="\n")

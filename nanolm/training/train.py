@@ -127,7 +127,7 @@ def mend_best(job: Job, run: Run, progress: Progress) -> None:
 def work(job: Job, run: Run, progress: Progress) -> float:
     """Trains and reports; whatever ends it is written into status.json."""
     console, plan = Console(highlight=False), run.manifest["plan"]
-    show_job(console, job, plan["steps"], plan["compile"])
+    show_job(job, plan["steps"], plan["compile"])
     write_json(run.folder / "status.json", first_status(job, run, progress))
     metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
     tracker = Tracker(job.config.tracking, Path(job.config.outputs), about(job, run))
@@ -138,7 +138,7 @@ def work(job: Job, run: Run, progress: Progress) -> float:
     try:
         with Stop() as stop, ending(run, progress, stop):
             session = Session(job, run, plan["steps"], progress, metrics, tracker, display, stop)
-            with display:
+            with display.live:
                 fit(session)
             value = finish(session, console)
             status = 0
