@@ -114,7 +114,7 @@ def models(run: Run) -> dict[str, Transformer]:
     """One model in each precision that this machine multiplies in."""
     names = ["fp32", "bf16", "int8"] if cpu_has("bf16") else ["fp32", "int8"]
     how: dict[str, Any] = {name: {"precision": "fp32"} if name == "fp32" else {"quantize": name} for name in names}
-    return {name: load(run.folder, **fields).model for name, fields in how.items()}
+    return {name: load(run.folder, device="cpu", **fields).model for name, fields in how.items()}
 
 
 def cached(models: dict[str, Transformer]) -> dict[str, Callable[[], float]]:

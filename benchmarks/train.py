@@ -61,8 +61,11 @@ def upcoming(job: Job, bucketed: bool = True, multiple: int = 1) -> Iterator[Bat
     """The run's own batches; or its rows, not sorted by length, padded to a `multiple` of tokens (or the context)."""
     chance = np.random.default_rng(0)
     for epoch in range(STEPS):
-        shuffled = chance.permutation(len(job.batches.rows.starts)).reshape(-1)[: len(job.batches) // 2 * BATCH]
-        for index in job.batches.plan(epoch) if bucketed else shuffled.reshape(-1, BATCH):
+        if bucketed:
+            yield from job.batches.epoch(epoch)
+            continue
+        shuffled = chance.permutation(len(job.batches.rows.starts))[: len(job.batches) // 2 * BATCH]
+        for index in shuffled.reshape(-1, BATCH):
             yield job.batches.rows.batch(index, multiple)
 
 
@@ -96,10 +99,10 @@ def plain(job: Job, bucketed: bool, bf16: bool = False) -> Callable[[], float]:
 
     def way() -> float:
         batch = next(batches)
-        ids = torch.from_numpy(np.concatenate([batch.ids, np.zeros_like(batch.ids[:, :1])], 1)).to(job.device)
-        labels = torch.full_like(ids, IGNORE)
-        labels[:, 1:] = torch.from_numpy(batch.targets)
-        ids[labels != IGNORE] = labels[labels != IGNORE]  # the last target is an input of theirs too
+        labels = np.pad(batch.targets, ((0, 0), (1, 0)), constant_values=IGNORE)
+        inputs = np.pad(batch.ids, ((0, 0), (0, 1)))
+        inputs[labels != IGNORE] = labels[labels != IGNORE]  # the last target is an input of theirs too
+        ids, labels = (torch.from_numpy(part).to(job.device) for part in (inputs, labels))
         mask = torch.from_numpy(np.arange(ids.shape[1]) <= (batch.targets != IGNORE).sum(1)[:, None]).long()
         with torch.autocast(job.device.type, torch.bfloat16, enabled=bf16):
             loss = model(ids, attention_mask=mask.to(job.device), labels=labels).loss

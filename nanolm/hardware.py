@@ -32,6 +32,13 @@ def cpu_has(kind: str) -> bool:
     return platform.system() == "Linux" and has_flag(Path("/proc/cpuinfo").read_text(errors="replace"), kind)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 natively: a CPU with the instructions, NVIDIA's GPUs from Ampere on, AMD's."""
+    if device.type == "cuda":
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and cpu_has("bf16")
+
+
 def pick_device(name: str) -> torch.device:
     """`auto`: the first GPU if there is one, else the CPU; any other name must be a device that torch can use."""
     if name == "auto":
@@ -46,7 +53,7 @@ def pick_device(name: str) -> torch.device:
 def pick_precision(name: str, device: torch.device) -> str:
     """`fp32` or `bf16`: `auto` is bf16 on a GPU or CPU with instructions for it; an explicit bf16 elsewhere warns."""
     one_of("precision", name, ("auto", "fp32", "bf16"))
-    able = cpu_has("bf16") if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    able = has_bf16(device)
     if name == "auto":
         return "bf16" if able else "fp32"
     if name == "bf16" and not able:

@@ -1,10 +1,13 @@
-"""What several tests share: a real browser."""
+"""What several tests share: a real browser, and no GPU: tests compare to the bit, which a GPU's sums don't promise."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanolm.model.config import ModelConfig
-from nanolm.model.loss import LOGITS, linear_cross_entropy, token_nats
+from nanolm.model.loss import ALIGNED, LOGITS, linear_cross_entropy, token_nats
 from nanolm.model.transformer import Transformer
 
 ROWS, DIMS, VOCABULARY = 600, 16, 97
@@ -34,9 +34,13 @@ def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) 
     return F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum")
 
 
+@pytest.mark.parametrize("aligned", [1, 64])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_the_plain_loss(dtype: torch.dtype, bias: bool, chunks: None) -> None:
+def test_equals_the_plain_loss(
+    dtype: torch.dtype, bias: bool, aligned: int, chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ALIGNED, "cpu", aligned)  # as on a GPU
     hidden, weight, offset, targets = example(dtype, bias)
     wanted = [tensor for tensor in (hidden, weight, offset) if tensor is not None]
     fast, slow = linear_cross_entropy(hidden, weight, offset, targets), plain(hidden, weight, offset, targets)

@@ -287,10 +287,10 @@ def test_pack_gives_back_what_it_got() -> None:
 def test_the_meter_reads_all_steps_at_once() -> None:
     meter, progress = Meter(), Progress()
     for number, nats in enumerate([1.5, 2.5, math.nan], 1):
-        meter.add(number, 0.1, torch.tensor(nats), torch.tensor(2.0))
+        meter.add(number, 0.1, 8, torch.tensor(nats), torch.tensor(2.0))
     with pytest.raises(NanolmError, match="loss is no longer finite at step 3"):
         meter.read(progress)
-    assert progress.nats == 4.0
+    assert (progress.nats, progress.nats_tokens) == (4.0, 16)
 
 
 def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(

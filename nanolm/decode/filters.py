@@ -70,7 +70,8 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 def top_p(scores: Tensor, p: float) -> Tensor:
     """Keeps the fewest tokens whose probabilities reach p: the nucleus. https://arxiv.org/abs/1904.09751"""
     total, vocabulary = scores.logsumexp(-1, keepdim=True), scores.shape[-1]
-    for size in (min(HEAD, vocabulary), vocabulary):  # sorting everything takes ten times as long
+    sizes = (vocabulary,) if scores.is_cuda else (min(HEAD, vocabulary), vocabulary)  # a GPU would wait for the look
+    for size in sizes:  # sorting everything takes ten times as long
         best = scores.topk(size).values
         likely = (best - total).exp()
         before = likely.cumsum(-1) - likely  # of all tokens that are likelier

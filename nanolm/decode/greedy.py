@@ -65,6 +65,8 @@ class Greedy(DecodeConfig):
             new = [pair for pair in zip(rows.tolist(), tokens[:, 0].tolist(), strict=True) if pair[0] not in ended]
             ended |= {row for row, token in new if token == EOS}
             yield from new
+            if len(ended) == self.width:
+                return
 
     def _steps(
         self, model: Stepper, prompts: Rows, limits: Sequence[int], seeds: Rows

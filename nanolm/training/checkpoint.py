@@ -76,6 +76,8 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
             if job.device.type == "cuda" and "random/cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random/cuda"], job.device)
             return fill(Progress, note["progress"], "progress")
+        except torch.OutOfMemoryError:
+            raise
         except NanolmError as error:
             print(f"{error}; looking for the checkpoint before it", file=sys.stderr)
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):

@@ -98,7 +98,7 @@ def record(session: Session) -> None:
         "epoch": progress.step / job.steps_per_epoch,
         "tokens": progress.tokens,
         "lr": learning_rate(job, progress.step - 1, session.steps),
-        "train_loss": progress.nats / progress.nats_tokens,
+        "train_loss": progress.nats / progress.nats_tokens if progress.nats_tokens else math.nan,
         "grad_norm": progress.norm,
         "seconds": progress.seconds,
         "tokens_per_s": tokens / seconds if seconds else math.nan,
@@ -140,15 +140,18 @@ def evaluate(session: Session, split: str) -> Score:
 
 
 def save(session: Session) -> None:
-    """Writes a checkpoint, unless this step has one."""
+    """Writes a checkpoint, unless this step has one; raises Diverged after it."""
     progress, job = session.progress, session.job
-    session.meter.read(progress)
-    if session.saved_step != progress.step:
-        progress.metrics = session.metrics.saved()
-        with timed(progress):
-            save_checkpoint(session.run.folder, job, progress)
-        session.saved_step = progress.step
-    session.saved = time.perf_counter()
+    try:
+        with timed(progress, training=True):  # a GPU has worked until here
+            session.meter.read(progress)
+    finally:
+        if session.saved_step != progress.step:
+            progress.metrics = session.metrics.saved()
+            with timed(progress):
+                save_checkpoint(session.run.folder, job, progress)
+            session.saved_step = progress.step
+        session.saved = time.perf_counter()
 
 
 @contextmanager

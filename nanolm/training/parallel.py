@@ -109,12 +109,18 @@ def _backward(model: Transformer, rows: Rows, tokens: int, precision: str) -> Te
     """Adds the gradient of the nats of `rows` over `tokens`; returns the nats."""
     device, nats = model.device, torch.zeros((), device=model.device)
     for pair in rows:
-        ids, targets = (torch.from_numpy(part).to(device, non_blocking=True) for part in pair)
+        ids, targets = (_sent(part, device) for part in pair)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):  # parameters stay fp32
             loss = model.loss(ids, targets)
         (loss / tokens).backward()
         nats += loss.detach()
     return nats
+
+
+def _sent(part: np.ndarray, device: torch.device) -> Tensor:
+    """On its way to the device; from pinned memory, because a GPU may wait for what comes from any other."""
+    tensor = torch.from_numpy(np.ascontiguousarray(part))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _share(rows: Rows) -> Rows:
@@ -138,5 +144,7 @@ def _add_up(model: Transformer, nats: Tensor) -> Tensor:
 def _connected() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise RunError("another process of this run has ended; resume= goes on from the last checkpoint") from error

@@ -20,17 +20,15 @@ from nanolm.batches import Batch
 from nanolm.training.checkpoint import Progress
 from nanolm.training.parallel import backward
 from nanolm.training.setup import Job
-from nanolm.training.step import Meter, take_step
+from nanolm.training.step import AT_ONCE, Meter, take_step
 
 TIMED = 20  # steps
 SKIPPED = 4  # steps before them that warm up the machine
 SHARE = 0.1  # of the budget that timing may take, even if fewer steps are timed
-REPAYS = {  # seconds of training from which on compiling pays for itself; in fp32 on a CPU it gains nothing
-    ("cpu", "bf16"): 300.0,
-    ("cuda", "fp32"): 180.0,
-    ("cuda", "bf16"): 180.0,
-}
+# seconds of training from which on compiling pays for itself; in fp32 on a CPU it gains nothing
+REPAYS = {("cpu", "bf16"): 300.0, ("cuda", "fp32"): 180.0, ("cuda", "bf16"): 180.0}
 RATES = {"cpu": (45e9, 90e9), "cuda": (1e13, 6e13)}  # FLOP/s in fp32 and bf16 (per thread of a CPU), for the estimate
+LAUNCHING = {"cuda": 6e-3}  # seconds that a batch takes at least, not compiled: over a thousand kernels are launched
 
 
 @dataclass
@@ -80,29 +78,36 @@ def planned_steps(job: Job) -> int:
 def steps_in(job: Job, minutes: float) -> int:
     """How many steps `minutes` hold, from the speed of a few that are undone afterwards.
 
-    The upper quartile of it: what else the machine does for a moment only makes a step slower.
+    On a CPU the upper quartile of tokens per second: what else the machine does for a moment only makes a step slower.
+    On a GPU, which mostly waits for its next kernel, the steps per second; none of them waits for its figures.
     """
     weights = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
-    progress, meter, speeds, begun = Progress(), Meter(), [], time.perf_counter()
+    progress, meter, times, tokens = Progress(), Meter(), [time.perf_counter()], [0]
     with keep_random(job):
         for group in itertools.islice(groups(job, 0), SKIPPED + TIMED):
-            started, tokens = time.perf_counter(), progress.tokens
             take_step(job, group, progress, SKIPPED + TIMED, meter)
-            meter.read(progress)
-            speeds.append((progress.tokens - tokens) / (time.perf_counter() - started))
-            if len(speeds) > 2 * SKIPPED and time.perf_counter() - begun > SHARE * 60 * minutes:
+            if len(times) == SKIPPED:
+                meter.read(progress)
+            times.append(time.perf_counter())
+            tokens.append(progress.tokens)
+            if len(times) > 2 * SKIPPED + 1 and times[-1] - times[0] > SHARE * 60 * minutes:
                 break
+        meter.read(progress)
+        per_second = (progress.step - SKIPPED) / (time.perf_counter() - times[SKIPPED])
     job.model.load_state_dict(weights)
     job.optimizer = job.config.optim.build(job.model)
-    tokens_per_step = job.batches.tokens / job.steps_per_epoch
-    return max(1, round(60 * minutes * float(np.quantile(speeds[SKIPPED:], 0.75)) / tokens_per_step))
+    if job.device.type in AT_ONCE:
+        speeds = np.diff(tokens)[SKIPPED:] / np.diff(times)[SKIPPED:]
+        per_second = float(np.quantile(speeds, 0.75)) * job.steps_per_epoch / job.batches.tokens
+    return max(1, round(60 * minutes * per_second))
 
 
 def estimated_seconds(job: Job, steps: int) -> float:
     """A guess at the time of training from its arithmetic: the same on every start, unlike a measurement."""
     tokens = job.batches.tokens * steps / job.steps_per_epoch
     rate = RATES.get(job.device.type, RATES["cpu"])[job.precision == "bf16"]
-    return flops(job) * tokens / (rate * (torch.get_num_threads() if job.device.type == "cpu" else 1))
+    seconds = flops(job) * tokens / (rate * (torch.get_num_threads() if job.device.type == "cpu" else 1))
+    return max(seconds, steps * job.config.accumulate * LAUNCHING.get(job.device.type, 0.0))
 
 
 def flops(job: Job) -> int:
@@ -117,6 +122,8 @@ def compile_model(job: Job) -> bool:
     try:
         with keep_random(job):
             backward(job, next(groups(job, 0)), alone=True)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # what torch raises where it finds no working compiler
         job.model._compiled_call_impl = None
         print(f"compile: {' '.join(str(error).split())[:200]}; the model runs as it is, slower", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from nanolm.batches import TrainingBatches
 from nanolm.config import ConfigError
@@ -24,6 +24,21 @@ from nanolm.training.config import TrainConfig
 
 LONGEST_CONTEXT = 1024  # tokens, where the data chooses
 LENGTHS = 10  # of batches on a GPU, which plans its memory and kernels anew for each
+
+
+class Average(AveragedModel):  # type: ignore[misc]
+    """The moving average of a model's weights; torch's makes a GPU wait for its count of steps at each of them."""
+
+    def __init__(self, model: Transformer, decay: float) -> None:
+        super().__init__(model)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: Transformer) -> None:
+        """Moves the average towards the model's weights, or on to them at the first step."""
+        share = 1 - self.decay if self.n_averaged else 1.0
+        torch._foreach_lerp_([*self.module.parameters()], [*model.parameters()], share)
+        self.n_averaged += 1
 
 
 @dataclass
@@ -41,7 +56,7 @@ class Job:
     precision: str
     model: Transformer
     optimizer: Any
-    average: AveragedModel | None = None  # of the weights over the steps, with `ema`
+    average: Average | None = None  # of the weights over the steps, with `ema`
 
     @property
     def steps_per_epoch(self) -> int:
@@ -80,7 +95,7 @@ def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
     optimizer = config.optim.build(model)
     job = Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
     if config.ema is not None:
-        job.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        job.average = Average(model, config.ema)
     return job
 
 

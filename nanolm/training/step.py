@@ -28,19 +28,19 @@ class Meter:
     """Losses (summed nats) and gradient norms of steps that have not been read yet."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[int, float]] = []  # step, learning rate
+        self.steps: list[tuple[int, float, int]] = []  # step, learning rate, tokens
         self.figures: list[Tensor] = []  # (nats, norm)
 
-    def add(self, step: int, lr: float, nats: Tensor, norm: Tensor) -> None:
+    def add(self, step: int, lr: float, tokens: int, nats: Tensor, norm: Tensor) -> None:
         """Notes one step; copies nothing from the device."""
-        self.steps.append((step, lr))
+        self.steps.append((step, lr, tokens))
         self.figures.append(torch.stack([nats, norm]))
 
     def read(self, progress: Progress) -> None:
         """Moves what is noted into `progress`; raises Diverged at the first figure that is not finite."""
         steps, values = self.steps, torch.stack(self.figures).tolist() if self.figures else []
         self.steps, self.figures = [], []
-        for (step, lr), (nats, norm) in zip(steps, values, strict=True):
+        for (step, lr, tokens), (nats, norm) in zip(steps, values, strict=True):
             if not (math.isfinite(nats) and math.isfinite(norm)):
                 what = "loss" if not math.isfinite(nats) else "gradient"
                 raise Diverged(
@@ -48,6 +48,7 @@ class Meter:
                     f"gradient norm {norm:.4g}, {progress.norm:.4g} before): lower optim.lr, or set optim.clip"
                 )
             progress.nats += nats
+            progress.nats_tokens += tokens
             progress.norm = norm
 
 
@@ -69,14 +70,13 @@ def take_step(job: Job, group: Sequence[Batch], progress: Progress, total: int, 
     for parameters in job.optimizer.param_groups:
         parameters["lr"] = parameters["base_lr"] * lr / job.config.optim.lr
     nats, norm = gradient(job, group)
-    meter.add(progress.step + 1, lr, nats, norm)
+    tokens = sum(batch.tokens for batch in group)
+    meter.add(progress.step + 1, lr, tokens, nats, norm)
     if job.device.type in AT_ONCE:
         meter.read(progress)
     else:  # the optimizers look at this flag on the device
         job.optimizer.found_inf = (~(nats + norm).isfinite()).float()
     job.optimizer.step()
     job.optimizer.zero_grad(set_to_none=True)
-    tokens = sum(batch.tokens for batch in group)
     progress.step += 1
     progress.tokens += tokens
-    progress.nats_tokens += tokens

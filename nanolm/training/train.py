@@ -33,6 +33,8 @@ from nanolm.training.setup import Job, load_weights, prepare
 from nanolm.training.stop import Stop, StopNow
 from nanolm.weights import read_weights, write_weights
 
+NO_MEMORY = "no memory left on the GPU; lower batch_size and raise accumulate"
+
 
 def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | None = None) -> float:
     """Trains the run of `config`, or goes on with `config.resume`; returns its best val bits per byte.
@@ -56,6 +58,8 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
                 return work(job, run, progress)
         except OSError as error:
             raise RunError(refusal(error, Path(config.outputs))) from error
+        except torch.OutOfMemoryError as error:
+            raise RunError(NO_MEMORY) from error
 
 
 def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Job]:
@@ -160,7 +164,7 @@ def ending(run: Run, progress: Progress, stop: Stop) -> Iterator[None]:
         if isinstance(error, OSError):
             line = refusal(error, run.folder)
         elif isinstance(error, torch.OutOfMemoryError):
-            line = f"{run.folder}: no memory left on the GPU; lower batch_size and raise accumulate"
+            line = f"{run.folder}: {NO_MEMORY}"
         end = {"state": "interrupted"} if stopped else {"state": "failed", "error": line}
         with suppress(NanolmError):  # a full disk; what ended the run is said in any case
             run.update_status(**end, step=progress.step, seconds=progress.seconds)

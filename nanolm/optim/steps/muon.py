@@ -10,7 +10,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from nanolm.hardware import cpu_has
+from nanolm.hardware import has_bf16
 from nanolm.optim.steps.light import light
 
 BASE_DIMS = 256  # the width at which a step has the size of Adam's
@@ -107,5 +107,4 @@ class MuonAdamW(light(torch.optim.AdamW)):  # type: ignore[misc]
 
 
 def _dtype(x: Tensor) -> torch.dtype:
-    fast = cpu_has("bf16") if x.device.type == "cpu" else x.device.type == "cuda"
-    return torch.bfloat16 if fast and x.dtype == torch.float32 else x.dtype
+    return torch.bfloat16 if x.dtype == torch.float32 and has_bf16(x.device) else x.dtype
