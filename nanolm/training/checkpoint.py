@@ -1,7 +1,8 @@
 """The state of a run in one file: weights, optimizer, random numbers, and how far it has come.
 
 In: a model, an optimizer and a Progress. Out: last.safetensors, whole or not at all, the one before kept beside it.
-A run restored from it goes on bit for bit as if it had not been interrupted.
+A run restored from it goes on bit for bit as if it had not been interrupted; on a GPU, whose kernels add up in any
+order, with the same batches, draws and state.
 """
 
 import dataclasses
