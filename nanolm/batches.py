@@ -32,7 +32,7 @@ class Batch:
     ids: np.ndarray  # int64 (B, T), PAD on the right
     targets: np.ndarray  # int64 (B, T)
     tokens: int  # the targets that count
-    documents: np.ndarray  # int64 (B,), a document's index in the split
+    documents: np.ndarray  # int64, a document's index in the split, of each row that is one's
 
 
 class Rows:
@@ -98,7 +98,7 @@ class TrainingBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on; those before are planned but not built.
 
-        With a `multiple` above 1, which is there to have few shapes, the smaller last one is filled up with padding.
+        With a `multiple` above 1, which is there to have few shapes, the one smaller batch is filled up with padding.
         """
         for index in self.plan(epoch)[start:]:
             yield self.rows.batch(index, self.multiple, self.batch_size if self.multiple > 1 else 0)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -159,7 +160,10 @@ def test_it_stops_early(tmp_path: Path) -> None:
     assert status["step"] < 50 * 7
 
 
-def test_budgets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [{"cpu"}, set[str]()])  # on a GPU: nothing
+def test_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: set[str]) -> None:
+    monkeypatch.setattr(step, "AT_ONCE", at_once)
+    monkeypatch.setattr(plan, "AT_ONCE", at_once)
     job = prepare(tiny_config(tmp_path, epochs=2.5))
     per_epoch = job.steps_per_epoch
     assert planned_steps(job) == round(2.5 * per_epoch)
@@ -309,6 +313,26 @@ def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(
     assert len(calls) == 6  # told when the row was due
     tensors, _ = read_weights(find_run("latest", tmp_path / "out") / LAST)
     assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
+
+
+def test_a_stop_saves_what_has_diverged_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "AT_ONCE", set())  # as on a GPU
+    loss, calls = Transformer.loss, list[int]()
+
+    def bad_at_the_fourth(self: Transformer, *batch: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return loss(self, *batch) * (math.nan if len(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(Transformer, "loss", bad_at_the_fourth)
+    with pytest.raises(NanolmError, match="loss is no longer finite at step 4"):
+        train(tiny_config(tmp_path, log_every=20, eval_every=100))
+    folder = find_run("latest", tmp_path / "out")
+    progress = read_weights(folder / LAST)[1]["progress"]
+    assert (len(calls), progress["step"]) == (5, 5)
+    assert 0 < progress["nats_tokens"] < progress["tokens"]
+    assert Run.open(folder).status()["state"] == "failed"
 
 
 @pytest.mark.parametrize("optim", ["adam", "adamw", "muon"])

@@ -1,4 +1,5 @@
-"""Filters on next-token scores: pure functions (B, V) -> (B, V) that leave their input alone; -inf means never.
+"""Filters on next-token scores: pure functions (B, V) -> (B, V) that leave their input alone; -inf means never. And
+the choice of the `likeliest`.
 
 `scores` are logits or log-probabilities; `history` (B, T) holds the ids so far. Each equals the class of the same idea
 in transformers. Torch is not imported at the top, so that the configs beside it import without it.

@@ -77,8 +77,10 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = cast_to(self.weight, x)  # one dtype: a mixed call misses the fused kernel
         if x.device.type != "cpu" or torch.compiler.is_compiling():
-            with torch.autocast(x.device.type, enabled=False):  # which on a GPU would answer in fp32
-                return F.rms_norm(x, weight.shape, weight, EPS)
+            if torch.is_autocast_enabled(x.device.type):  # which on a GPU would answer in fp32
+                with torch.autocast(x.device.type, enabled=False):
+                    return F.rms_norm(x, weight.shape, weight, EPS)
+            return F.rms_norm(x, weight.shape, weight, EPS)
         return _RMSNorm.apply(x, weight) if torch.is_grad_enabled() else (x * _inverse_rms(x)).mul_(weight)
 
 

@@ -142,16 +142,20 @@ def evaluate(session: Session, split: str) -> Score:
 def save(session: Session) -> None:
     """Writes a checkpoint, unless this step has one; raises Diverged after it."""
     progress, job = session.progress, session.job
+    diverged = None
     try:
         with timed(progress, training=True):  # a GPU has worked until here
             session.meter.read(progress)
-    finally:
-        if session.saved_step != progress.step:
-            progress.metrics = session.metrics.saved()
-            with timed(progress):
-                save_checkpoint(session.run.folder, job, progress)
-            session.saved_step = progress.step
-        session.saved = time.perf_counter()
+    except Diverged as error:
+        diverged = error
+    if session.saved_step != progress.step:
+        progress.metrics = session.metrics.saved()
+        with timed(progress):
+            save_checkpoint(session.run.folder, job, progress)
+        session.saved_step = progress.step
+    session.saved = time.perf_counter()
+    if diverged:
+        raise diverged
 
 
 @contextmanager
