@@ -28,7 +28,7 @@ SHARE = 0.1  # of the budget that timing may take, even if fewer steps are timed
 # seconds of training from which on compiling pays for itself; in fp32 on a CPU it gains nothing
 REPAYS = {("cpu", "bf16"): 300.0, ("cuda", "fp32"): 180.0, ("cuda", "bf16"): 180.0}
 RATES = {"cpu": (45e9, 90e9), "cuda": (1e13, 6e13)}  # FLOP/s in fp32 and bf16 (per thread of a CPU), for the estimate
-LAUNCHING = {"cuda": 6e-3}  # seconds that a batch takes at least, not compiled: over a thousand kernels are launched
+LAUNCHING = {"cuda": 6e-3}  # a guess at the seconds that launching a batch's kernels takes at least, not compiled
 
 
 @dataclass
