@@ -1,6 +1,7 @@
 """python app.py run=best: a page to write with a model, look inside it, see tokens, and compare runs."""
 
-from nanolm.schema import AppConfig, door
+from nanolm.cli.configs import AppConfig
+from nanolm.cli.door import door
 
 
 def main(config: AppConfig) -> None:

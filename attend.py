@@ -1,10 +1,11 @@
 """python attend.py run=latest prompt="the army general is sent to": shows what a model's heads look at."""
 
-from nanolm.schema import AttendConfig, door
+from nanolm.cli.configs import AttendConfig
+from nanolm.cli.door import door
 
 
 def main(config: AttendConfig) -> None:
-    from nanolm.attention import attend
+    from nanolm.cli.attend import attend
 
     attend(**vars(config))
 

@@ -1,7 +1,7 @@
 """python compare.py sweep=latest: one table, plots and a page that say what a set of runs has taught."""
 
+from nanolm.cli.door import door
 from nanolm.comparing.config import CompareConfig
-from nanolm.schema import door
 
 
 def main(config: CompareConfig) -> None:

@@ -1,10 +1,11 @@
 """python evaluate.py run=latest data=files data.path=mine.txt: bits per byte of any text under a run."""
 
-from nanolm.schema import EvaluateConfig, door
+from nanolm.cli.configs import EvaluateConfig
+from nanolm.cli.door import door
 
 
 def main(config: EvaluateConfig) -> None:
-    from nanolm.evaluating import evaluate
+    from nanolm.cli.evaluate import evaluate
 
     evaluate(**vars(config))
 

@@ -1,10 +1,11 @@
 """python export.py run=best format=hf: a folder that transformers opens, or a Hugging Face Space."""
 
-from nanolm.schema import ExportConfig, door
+from nanolm.cli.configs import ExportConfig
+from nanolm.cli.door import door
 
 
 def main(config: ExportConfig) -> None:
-    from nanolm.export import export
+    from nanolm.export.export import export
 
     export(config.run, config.format, config.folder, config.push, config.outputs)
 

@@ -1,10 +1,11 @@
 """python generate.py run=latest prompt="the army general": writes text with a trained model."""
 
-from nanolm.schema import GenerateConfig, door
+from nanolm.cli.configs import GenerateConfig
+from nanolm.cli.door import door
 
 
 def main(config: GenerateConfig) -> None:
-    from nanolm.generating import write
+    from nanolm.cli.generate import write
 
     write(**vars(config))
 

@@ -13,10 +13,11 @@ if getattr(__spec__, "name", None) == "tokenize":
     __file__ = os.path.join(os.path.dirname(os.__file__), "tokenize.py")
     SourceFileLoader(__name__, __file__).exec_module(sys.modules[__name__])
 else:
-    from nanolm.schema import TokenizeConfig, door
+    from nanolm.cli.configs import TokenizeConfig
+    from nanolm.cli.door import door
 
     def main(config: TokenizeConfig) -> None:
-        from nanolm.tokenizing import tokenize
+        from nanolm.cli.tokenize import tokenize
 
         tokenize(**vars(config))
 

@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nanolm.run import Run, find_run
+from nanolm.runs.find import find_run
+from nanolm.runs.run import Run
 
 PROMISED, BAND = 0.6437, 0.02  # bits per byte
 DOOR = Path(__file__).resolve().parent.parent / "train.py"

@@ -27,12 +27,14 @@ import pandas as pd
 from measures import Gram, copied, distinct, known, repetition, self_bleu
 from picture import draw
 
-from nanolm.bits import Speller, spell, token_nats
-from nanolm.config import NanolmError, RunError, between, build
-from nanolm.corpus import Corpus, Encoded
+from nanolm.config import between, build
+from nanolm.corpus.corpus import Corpus, Encoded
+from nanolm.errors import NanolmError, RunError
 from nanolm.files import make_folder, write_atomic
 from nanolm.generator import Generation, Generator, load, say
-from nanolm.run import Run
+from nanolm.runs.run import Run
+from nanolm.scoring.score import token_nats
+from nanolm.scoring.speller import Speller, spell
 from nanolm.text import harmless
 from nanolm.tokenizer.base import BOS, EOS
 

@@ -19,15 +19,15 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
 from nanolm.config import build, fill
-from nanolm.export import write_hf
+from nanolm.export.hf import write_hf
 from nanolm.files import write_json
 from nanolm.generator import load
 from nanolm.hardware import cpu_has
 from nanolm.model.config import ModelConfig
-from nanolm.model.traced import AFTER
+from nanolm.model.fast.traced import AFTER
 from nanolm.model.transformer import Transformer
-from nanolm.run import BEST, Run
-from nanolm.weights import write_weights
+from nanolm.runs.run import BEST, Run
+from nanolm.runs.weights import write_weights
 
 VOCABULARY, CONTEXT, NEW, LONG = 8500, 512, 64, 128
 PROMPT = [2, *range(100, 108)]

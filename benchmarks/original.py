@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from timer import MOVIES, compare, machine
 
-from nanolm.schema import register
+from nanolm.cli.configs import register
 from nanolm.training.config import TrainConfig
 from nanolm.training.setup import prepare
 from train import ROOT, ours, upcoming

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from nanolm.hardware import cpu_has, pick_device
-from nanolm.model.quantize import Int8Linear
+from nanolm.model.fast.int8 import Int8Linear
 
 MOVIES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "movie_extracts.csv.gz"
 

@@ -17,15 +17,15 @@ import torch
 from timer import MOVIES, compare, machine, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from nanolm.batches import IGNORE, Batch
 from nanolm.config import build, fill
+from nanolm.corpus.batches import IGNORE, Batch
 from nanolm.decode.greedy import Greedy
 from nanolm.hardware import cpu_has
 from nanolm.model.config import ModelConfig
-from nanolm.tracking import TrackingConfig
-from nanolm.training.checkpoint import Progress
+from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 from nanolm.training.plan import compile_model, flops
+from nanolm.training.progress import Progress
 from nanolm.training.setup import Job, prepare
 from nanolm.training.step import Meter, gradient, take_step
 

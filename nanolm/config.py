@@ -13,25 +13,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from nanolm.errors import ConfigError
+
 MISSING: Any = "???"  # OmegaConf's own mark for "to be given"
 GROUPS = ("data", "tokenizer", "optim", "decode")
 T = TypeVar("T")
-
-
-class NanolmError(Exception):
-    """A mistake that the user can mend: one line, naming the key, file or row and the mend."""
-
-
-class ConfigError(NanolmError):
-    """A wrong value in the configuration."""
-
-
-class DataError(NanolmError):
-    """A file of text that can't be read or holds nothing to learn from."""
-
-
-class RunError(NanolmError):
-    """A run folder that is missing, damaged, or doesn't fit what was asked of it."""
 
 
 def one_of(key: str, value: Any, options: Sequence[Any]) -> None:

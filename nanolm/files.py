@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from nanolm.config import NanolmError
+from nanolm.errors import NanolmError
 
 LARGEST = 2**28  # bytes of a JSON file; a longer one is a mistake or an attack
 _SIZES = "sizes.json"  # the last file of a built folder: the size of each other one
@@ -147,3 +147,12 @@ def _naming(path: str | Path, done: str) -> Iterator[None]:
         raise NanolmError(f"{path}: there is no such file; check the name, or make it again") from error
     except OSError as error:
         raise NanolmError(f"{path}: can't be {done}: {error.strerror}; check free space and permissions") from error
+
+
+def cached(path: Path, compute: Callable[[], Any]) -> Any:
+    """The JSON value in `path`, computed by the first of the parallel jobs that ask for it."""
+    if not path.exists():
+        with locked(path.with_name(f"{path.name}.lock")):
+            if not path.exists():
+                write_json(path, compute())
+    return read_json(path)

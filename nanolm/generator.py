@@ -17,13 +17,15 @@ from typing import Any, Optional
 
 import torch
 
-from nanolm.config import ConfigError, between, build, one_of, options, plain
+from nanolm.config import between, build, one_of, options, plain
 from nanolm.decode.base import DecodeConfig, Hypothesis
+from nanolm.errors import ConfigError
 from nanolm.hardware import check_quantize, pick_device, pick_precision
-from nanolm.model.restoring import is_rounded
-from nanolm.model.traced import ready_to_write
+from nanolm.model.fast.restore import is_rounded
+from nanolm.model.fast.traced import ready_to_write
 from nanolm.model.transformer import Transformer
-from nanolm.run import Run, find_run
+from nanolm.runs.find import find_run
+from nanolm.runs.run import Run
 from nanolm.text import normalise
 from nanolm.tokenizer.base import BOS, Tokenizer
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from nanolm.config import ConfigError, one_of
+from nanolm.config import one_of
+from nanolm.errors import ConfigError
 
 FLAGS = {  # of instructions for such products: x86, then Arm
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},

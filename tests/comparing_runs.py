@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nanolm.files import write_json
-from nanolm.run import Run
+from nanolm.runs.run import Run
 
 DOCUMENTS = 300
 SAMPLES = "the army general of mara meets a dragon .\n\nthe dog & the <dragon> are friends .\n"

@@ -14,12 +14,13 @@ from typing import Any, get_type_hints
 from hypothesis import strategies as st
 
 from nanolm.comparing.config import CompareConfig
-from nanolm.config import GROUPS, MISSING, NanolmError, build, fill, options
-from nanolm.corpus import encode_corpus, fit_tokenizer, load_corpus
+from nanolm.config import GROUPS, MISSING, build, fill, options
+from nanolm.corpus.corpus import encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.files import Files
+from nanolm.errors import NanolmError
 from nanolm.model.config import ModelConfig
 from nanolm.tokenizer.base import UNK
-from nanolm.tracking import TrackingConfig
+from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 
 Case = tuple[type, str, str]  # dataclass, its prefix in messages, field

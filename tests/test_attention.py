@@ -12,10 +12,11 @@ import pytest
 import torch
 from untrained import run, tokenizer
 
-from nanolm.attention import attend, habits, page, read, weights
-from nanolm.config import ConfigError
+from nanolm.cli.attend import attend
 from nanolm.decode.greedy import Greedy
+from nanolm.errors import ConfigError
 from nanolm.generator import load
+from nanolm.interpret.attention import habits, page, read, weights
 
 PROMPT = "the army general is sent to"
 NASTY = ["<BOS>", "</script><script>alert(1)</script>", " ", "\n", '"&amp;', "\u202ex"]

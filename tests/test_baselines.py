@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanolm.baselines import FALLBACK, KneserNey, baselines, compression, ngrams
-from nanolm.bits import spelling_bits
-from nanolm.corpus import Encoded, encode_corpus, load_corpus
+from nanolm.corpus.corpus import Encoded, encode_corpus, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.data.files import Files
 from nanolm.data.movie_plots import MoviePlots
 from nanolm.data.tinyplots import TinyPlots
+from nanolm.scoring.baselines import FALLBACK, KneserNey, baselines, compression, ngrams
+from nanolm.scoring.speller import spelling_bits
 from nanolm.tokenizer.base import BOS, EOS
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanolm.batches import IGNORE, Batch, TrainingBatches, evaluation_batches
+from nanolm.corpus.batches import IGNORE, Batch, TrainingBatches, evaluation_batches
 from nanolm.tokenizer.base import PAD
 
 

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from nanolm.bits import Score, Speller, corpus_speller, floor_bpb, score_nats, spell, spelling_bits, token_nats
-from nanolm.config import NanolmError
-from nanolm.corpus import Corpus, Encoded, encode_corpus, load_corpus
+from nanolm.corpus.corpus import Corpus, Encoded, encode_corpus, load_corpus
 from nanolm.data.base import DataConfig
+from nanolm.errors import NanolmError
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
+from nanolm.scoring.floor import floor_bpb
+from nanolm.scoring.score import Score, score_nats, token_nats
+from nanolm.scoring.speller import Speller, corpus_speller, spell, spelling_bits
 from nanolm.tokenizer.base import BOS, EOS
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig

@@ -15,7 +15,6 @@ import pytest
 from comparing_runs import config, make_run
 from tiny_run import tiny_config
 
-from nanolm.baselines import gzip_bytes
 from nanolm.comparing.cells import cells, plain
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
@@ -24,11 +23,13 @@ from nanolm.comparing.records import Record, collect, find, flat, from_wandb, re
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.statistics import paired_bootstrap, pooled_sd, power_law, seed_margin, verdict
 from nanolm.comparing.table import Table, tables
-from nanolm.config import ConfigError, NanolmError, build
+from nanolm.config import build
 from nanolm.config import plain as plain_config
-from nanolm.corpus import fit_tokenizer, load_corpus
+from nanolm.corpus.corpus import fit_tokenizer, load_corpus
 from nanolm.data.files import Files
+from nanolm.errors import ConfigError, NanolmError
 from nanolm.files import write_json
+from nanolm.scoring.baselines import gzip_bytes
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
 from nanolm.training.train import train

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanolm.config import ConfigError, DataError, NanolmError
-from nanolm.corpus import SPLITS, Corpus, encode_corpus, fit_tokenizer, load_corpus
+from nanolm.corpus.corpus import SPLITS, Corpus, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.data.files import Files
 from nanolm.data.movie_plots import MoviePlots
+from nanolm.errors import ConfigError, DataError, NanolmError
 from nanolm.text import normalise
 from nanolm.tokenizer.base import BOS, EOS
 from nanolm.tokenizer.char import CharConfig

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from nanolm.config import ConfigError, DataError, NanolmError
 from nanolm.data.base import DataConfig
 from nanolm.data.files import Files
 from nanolm.data.movie_plots import MoviePlots
+from nanolm.errors import ConfigError, DataError, NanolmError
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 

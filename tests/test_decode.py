@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nanolm.config import ConfigError, build, options
+from nanolm.config import build, options
 from nanolm.decode import filters, greedy
 from nanolm.decode.base import DecodeConfig, Hypothesis
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.decode.sample import Sample, draw
+from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import BOS, EOS, PAD
 
 PROMPTS = [[BOS, 5, 4, 6], [BOS], [BOS, 6, 6], [BOS, 4, 5, 4, 5, 4], [BOS, 7]]

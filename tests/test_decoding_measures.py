@@ -11,10 +11,11 @@ import torch
 from tiny_run import tiny_config, write_documents
 
 from benchmarks.measures import bleu, copied, count, distinct, known, repetition, self_bleu
-from nanolm.bits import Speller
-from nanolm.config import NanolmError, build
+from nanolm.config import build
+from nanolm.errors import NanolmError
 from nanolm.generator import load
-from nanolm.run import Run
+from nanolm.runs.run import Run
+from nanolm.scoring.speller import Speller
 from nanolm.tokenizer.base import BOS, EOS
 from nanolm.training.train import train
 

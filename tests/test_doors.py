@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nanolm.complaint import one_line
-from nanolm.schema import CONF, lift, quoted
+from nanolm.cli.configs import CONF
+from nanolm.cli.door import lift, quoted
+from nanolm.errors import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = sorted(file.stem for file in Path(CONF).glob("*.yaml") if file.stem != "door")
@@ -102,7 +103,7 @@ def test_every_yaml_composes_into_checked_dataclasses(option: str) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from nanolm.schema import register
+    from nanolm.cli.configs import register
     from nanolm.training.config import TrainConfig
 
     register()

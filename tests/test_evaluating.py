@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from nanolm.bits import Score, corpus_speller
-from nanolm.config import ConfigError, DataError, NanolmError, RunError, plain
-from nanolm.corpus import fit_tokenizer, load_corpus
+from nanolm.cli.evaluate import evaluate
+from nanolm.config import plain
+from nanolm.corpus.corpus import fit_tokenizer, load_corpus
 from nanolm.data.files import Files
-from nanolm.evaluating import evaluate
+from nanolm.errors import ConfigError, DataError, NanolmError, RunError
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
-from nanolm.run import BEST, Run
+from nanolm.runs.run import BEST, Run
+from nanolm.runs.weights import write_weights
+from nanolm.scoring.score import Score
+from nanolm.scoring.speller import corpus_speller
 from nanolm.tokenizer.word import WordConfig
-from nanolm.weights import write_weights
 
 LINES = [f"{a} {verb} {b}, {thing}" for a in ("ann", "bob", "cy") for verb in ("met", "lost", "saw", "fed")
          for b in ("dee", "eve") for thing in ("a dog", "one map", "his hat .", "it", "the zoo")]  # fmt: skip

@@ -16,16 +16,19 @@ from typing import Any
 import pytest
 import torch
 import untrained
+from nanolm.export.card.card import safe
 from untrained import TEXTS, tokenizer
 
-from nanolm.config import ConfigError, NanolmError, build
+from nanolm.config import build
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
-from nanolm.export import NAMES, export, renamed, safe
+from nanolm.errors import ConfigError, NanolmError
+from nanolm.export.export import export
+from nanolm.export.hf import NAMES, renamed
 from nanolm.generator import load
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
-from nanolm.run import Run
+from nanolm.runs.run import Run
 from nanolm.text import normalise
 from nanolm.tokenizer.base import BOS, EOS, PAD, UNK, Tokenizer
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from nanolm.config import NanolmError
+from nanolm.errors import NanolmError
 from nanolm.files import built_once, fingerprint, locked, names, read_json, sha256, write_atomic, write_json
 
 

@@ -12,8 +12,8 @@ import pytest
 from tiny_run import tiny_config
 
 import nanolm
-from nanolm.evaluating import evaluate
-from nanolm.run import FORMAT, Run
+from nanolm.cli.evaluate import evaluate
+from nanolm.runs.run import FORMAT, Run
 from nanolm.training import report
 from nanolm.training.train import train
 

@@ -11,19 +11,20 @@ import torch
 from tiny_run import tiny_config
 
 from nanolm import load
-from nanolm.config import ConfigError, NanolmError, build, fill, plain
+from nanolm.cli.generate import ask, visible, write
+from nanolm.config import build, fill, plain
 from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.decode.sample import Sample
-from nanolm.generating import ask, visible, write
+from nanolm.errors import ConfigError, NanolmError
 from nanolm.generator import Generator, pieces, strategy
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
-from nanolm.run import BEST, Run
+from nanolm.runs.run import BEST, Run
+from nanolm.runs.weights import write_weights
 from nanolm.text import normalise
 from nanolm.tokenizer.base import BOS, EOS, Tokenizer
-from nanolm.weights import write_weights
 
 TEXTS = [
     "the army general is sent to the front . he falls in love with a spy",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nanolm import hardware
-from nanolm.config import ConfigError
+from nanolm.errors import ConfigError
 
 
 @pytest.mark.parametrize(

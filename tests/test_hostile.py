@@ -14,12 +14,12 @@ from tiny_run import tiny_config
 
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
-from nanolm.config import DataError, NanolmError, RunError
 from nanolm.data import readers
 from nanolm.data.files import Files
-from nanolm.export import export
+from nanolm.errors import DataError, NanolmError, RunError
+from nanolm.export.export import export
 from nanolm.files import sha256, write_json
-from nanolm.run import Run
+from nanolm.runs.run import Run
 from nanolm.text import harmless
 from nanolm.training.config import TrainConfig
 from nanolm.training.resume import resumed
@@ -150,7 +150,7 @@ def test_a_resumed_stranger_chooses_neither_outputs_nor_uploads(run: Run, tmp_pa
 @pytest.mark.parametrize("lie", [{"dims": 2**20}, {"nblocks": 999}, {"context": None}, {"hidden": 2**20}, 5])
 def test_an_export_that_lies_about_its_size_allocates_nothing(run: Run, tmp_path: Path, lie: Any) -> None:
     pytest.importorskip("gradio")
-    from nanolm.space import generator
+    from nanolm.app.space import generator
 
     folder = export(str(run.folder), "space", str(tmp_path / "space"), None, str(run.folder.parent))
     assert generator(folder).generate("the army", "greedy")

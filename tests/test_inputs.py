@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs import CONTENT, FIELDS, FILES, HEADS, KNOBS, TOKENIZERS, VALUES, Case, check_field, check_text
 
-from nanolm.config import ConfigError, fill
+from nanolm.config import fill
+from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
 from nanolm.training.setup import affordable
 

@@ -7,7 +7,7 @@ import torch
 from tiny_model import ALL, ORIGINAL, SOME, VOCABULARY, build, ids
 from torch import Tensor
 
-from nanolm.config import ConfigError
+from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
 from nanolm.model.layers import Dropout
 from nanolm.model.transformer import Transformer

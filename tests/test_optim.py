@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nanolm.config import ConfigError, options
+from nanolm.config import options
+from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
 from nanolm.optim.adam import Adam

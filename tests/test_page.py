@@ -10,7 +10,7 @@ from comparing_runs import config, make_run
 
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
-from nanolm.page import Html, page, png, tag
+from nanolm.web.html import Html, page, png, tag
 
 NASTY = """</script><script>document.title='pwned'</script><img src=x onerror="document.title='pwned'">&amp;$title'`"""
 

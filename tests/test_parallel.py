@@ -15,7 +15,7 @@ import pytest
 from test_resume import Killed, interrupt
 from tiny_run import rows, write_documents
 
-from nanolm.run import Run
+from nanolm.runs.run import Run
 from nanolm.training.config import train_config
 from nanolm.training.train import train
 

@@ -10,15 +10,16 @@ from tiny_model import CONTEXT, ORIGINAL, VOCABULARY, build, ids
 from torch import Tensor, nn
 
 from nanolm import hardware
-from nanolm.config import ConfigError, RunError
-from nanolm.evaluating import evaluate
-from nanolm.export import export
+from nanolm.cli.evaluate import evaluate
+from nanolm.errors import ConfigError, RunError
+from nanolm.export.export import export
 from nanolm.generator import load
 from nanolm.model.config import ModelConfig
-from nanolm.model.quantize import FBGEMM, SMALLEST, STEPS, Int8Embedding, Int8Linear, quantize
+from nanolm.model.fast.int8 import FBGEMM, SMALLEST, STEPS, Int8Embedding, Int8Linear, quantize
 from nanolm.model.transformer import Transformer
-from nanolm.run import BEST, LAST, find_run
-from nanolm.weights import read_weights
+from nanolm.runs.find import find_run
+from nanolm.runs.run import BEST, LAST
+from nanolm.runs.weights import read_weights
 
 
 def reference(module: Int8Linear, x: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def reference(module: Int8Linear, x: Tensor) -> Tensor:
 def test_the_product_equals_float64s(
     fbgemm: bool, rows: int, dims: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanolm.model.quantize.FBGEMM", fbgemm)
+    monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", fbgemm)
     torch.manual_seed(0)
     linear = nn.Linear(dims, rows, bias)
     module, x = Int8Linear.of(linear), torch.randn(5, 3, dims) * torch.logspace(-3, 3, 5)[:, None, None]

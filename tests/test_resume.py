@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from tiny_run import rows, tiny_config
 
-from nanolm.config import NanolmError, RunError
-from nanolm.run import BEST, LAST, PREVIOUS, Run
-from nanolm.tracking import Tracker
+from nanolm.errors import NanolmError, RunError
+from nanolm.runs.run import BEST, LAST, PREVIOUS, Run
+from nanolm.runs.weights import read_weights
+from nanolm.tracking.wandb import Tracker
 from nanolm.training import loop, report
 from nanolm.training.config import TrainConfig
 from nanolm.training.train import train
-from nanolm.weights import read_weights
 
 DROPOUT = {"dropout": 0.2}
 

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 from tiny_run import tiny_config
 
-from nanolm.config import NanolmError, RunError
+from nanolm.errors import NanolmError, RunError
 from nanolm.files import write_json
-from nanolm.run import BEST, LAST, Run, find_run, new_folder
+from nanolm.runs.find import find_run
+from nanolm.runs.run import BEST, LAST, Run, new_folder
+from nanolm.runs.weights import read_weights, write_weights
 from nanolm.training import report
 from nanolm.training.train import train
-from nanolm.weights import read_weights, write_weights
 
 
 @pytest.fixture(scope="module")

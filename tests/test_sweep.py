@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nanolm import sweep
-from nanolm.jobs import job_name
+from nanolm.sweep import callback
+from nanolm.sweep import launch as launching
+from nanolm.sweep.jobs import job_name
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=1 batch_size=4 samples=1 tracking=disabled log_every=1"
@@ -123,7 +124,7 @@ def test_names_hold_the_swept_values_and_the_config() -> None:
 def test_the_same_command_goes_on_with_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     def name(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["train.py", *words])
-        return sweep.sweep_name()
+        return callback.sweep_name()
 
     first = name("-m", "model.dims=1,2", "+seed=range(1,4)", "epochs=1")
     assert first.startswith("dims,seed-")
@@ -135,7 +136,7 @@ def test_the_cores_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     given: list[dict[str, int | None]] = [{"n_jobs": 1}, {"n_jobs": 3}, {"n_jobs": -1}, {"n_jobs": -7}, {"n_jobs": 99}]
     given += [{}, {"cpus_per_task": None}, {"cpus_per_task": 4}]
-    assert [sweep._threads(launcher) for launcher in given] == [None, 2, 1, 4, 1, None, None, 4]
+    assert [launching._threads(launcher) for launcher in given] == [None, 2, 1, 4, 1, None, None, 4]
 
 
 @pytest.mark.slow

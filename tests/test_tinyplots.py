@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanolm.baselines import KneserNey
-from nanolm.config import ConfigError
 from nanolm.data.grammar import Ask, Choice, Derivation, Grammar, Option, Slot, Words, _settled, _words
 from nanolm.data.tinyplots import TinyPlots, grammar, parse, plot, sources
+from nanolm.errors import ConfigError
+from nanolm.scoring.baselines import KneserNey
 from nanolm.text import MODES, normalise
 
 FUNCTION_WORDS = re.findall(

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nanolm.tokenizer
-from nanolm.config import ConfigError, NanolmError, build, options
+from nanolm.config import build, options
+from nanolm.errors import ConfigError, NanolmError
 from nanolm.text import MODES, normalise
 from nanolm.tokenizer.base import EOS, PAD, SPECIALS, UNK, Tokenizer, TokenizerConfig, load_tokenizer
 from nanolm.tokenizer.bpe import BPEConfig

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from nanolm.corpus import load_corpus
+from nanolm.cli.tokenize import tokenize, visible
+from nanolm.corpus.corpus import load_corpus
 from nanolm.data.files import Files
 from nanolm.tokenizer.base import TokenizerConfig, load_tokenizer
 from nanolm.tokenizer.bpe import BPEConfig
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
-from nanolm.tokenizing import tokenize, visible
 
 LINES = [
     f"the army of general {name} waits in the city ." for name in ("lee", "kim", "ito", "ray", "abe", "cho", "dahl")

@@ -9,13 +9,13 @@ import torch
 from tiny_model import SOME, build, ids
 from torch import Tensor
 
-from nanolm.config import ConfigError
 from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.sample import Sample
-from nanolm.model import layout, traced
-from nanolm.model.quantize import FBGEMM, quantize
-from nanolm.model.traced import Traced
+from nanolm.errors import ConfigError
+from nanolm.model.fast import packed, traced
+from nanolm.model.fast.int8 import FBGEMM, quantize
+from nanolm.model.fast.traced import Traced
 from nanolm.model.transformer import Transformer
 
 AFTER = 2
@@ -24,7 +24,7 @@ AFTER = 2
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traced, "AFTER", AFTER)
-    monkeypatch.setattr(layout, "LARGE", 1)
+    monkeypatch.setattr(packed, "LARGE", 1)
 
 
 def ready(pieces: dict[str, Any], kind: str, dims: int = 16) -> Transformer:
@@ -33,7 +33,7 @@ def ready(pieces: dict[str, Any], kind: str, dims: int = 16) -> Transformer:
         quantize(model)
     if kind == "bf16":
         model = model.bfloat16()
-    layout.lay_out(model)
+    packed.lay_out(model)
     return model
 
 
@@ -52,7 +52,7 @@ def steps(model: Transformer, rows: int, starts: Tensor | None) -> Tensor:
 @pytest.mark.parametrize("kind", ["fp32", "int8", "int8 without fbgemm", "bf16"])
 @pytest.mark.parametrize("pieces", SOME)
 def test_recorded_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanolm.model.quantize.FBGEMM", FBGEMM and kind != "int8 without fbgemm")
+    monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", FBGEMM and kind != "int8 without fbgemm")
     model = ready(pieces, kind, 96 if pieces == {} else 16)
     for rows, padded in ((1, False), (3, True), (2, False), (40, True), (5, False)):
         starts = torch.arange(rows) % 4 if padded else None

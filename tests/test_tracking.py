@@ -13,11 +13,11 @@ import pytest
 import yaml
 from tiny_run import tiny_config
 
-from nanolm import tracking
 from nanolm.comparing.records import ABOUT
-from nanolm.config import ConfigError
-from nanolm.run import Run
-from nanolm.tracking import Tracker, TrackingConfig, has_account
+from nanolm.errors import ConfigError
+from nanolm.runs.run import Run
+from nanolm.tracking import wandb
+from nanolm.tracking.wandb import Tracker, TrackingConfig, has_account
 from nanolm.training import report
 from nanolm.training.metrics import COLUMNS
 from nanolm.training.train import train
@@ -35,7 +35,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_run_is_tracked_offline(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); folder = Path(sys.argv[1])\n"
-        "from nanolm.tracking import TrackingConfig; from tiny_run import tiny_config\n"
+        "from nanolm.tracking.wandb import TrackingConfig; from tiny_run import tiny_config\n"
         "from nanolm.training.train import train; import os\n"
         "config = tiny_config(folder, epochs=1, samples=1, group='a group', tags=['tag'], tracking=TrackingConfig())\n"
         "train(config, folder=folder / 'out' / 'run'); sys.stdout.flush(); os._exit(0)\n"
@@ -82,7 +82,7 @@ def test_the_documented_wandb_sweep_drives_train(tmp_path: Path) -> None:
 def test_a_killed_run_has_written_all_but_the_last_second(tmp_path: Path) -> None:
     script = (
         "import os, sys, time, pathlib\n"
-        "from nanolm.tracking import Tracker, TrackingConfig\n"
+        "from nanolm.tracking.wandb import Tracker, TrackingConfig\n"
         "tracker = Tracker(TrackingConfig(), pathlib.Path(sys.argv[1]), {'id': 'abcd', 'name': 'x', 'config': {}})\n"
         "[tracker.log({'step': step, 'value': 0.125 + step}) for step in range(5)]\n"
         "time.sleep(60)\n"
@@ -103,7 +103,7 @@ def test_a_killed_run_has_written_all_but_the_last_second(tmp_path: Path) -> Non
 def test_disabled_never_imports_wandb(tmp_path: Path) -> None:
     script = (
         "import pathlib, sys\n"
-        "from nanolm.tracking import Tracker, TrackingConfig\n"
+        "from nanolm.tracking.wandb import Tracker, TrackingConfig\n"
         "tracker = Tracker(TrackingConfig(mode='disabled'), pathlib.Path('.'), {})\n"
         "tracker.log({'step': 1}); tracker.close()\n"
         "assert 'wandb' not in sys.modules\n"
@@ -158,7 +158,7 @@ def test_an_account_is_found_where_wandb_keeps_it(tmp_path: Path) -> None:
 
 
 def test_a_wandb_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE", 0.05)
+    monkeypatch.setattr(wandb, "PATIENCE", 0.05)
     monkeypatch.setattr(Tracker, "_start", lambda self, wandb: time.sleep(30))
     monkeypatch.setitem(sys.modules, "wandb", sys)
     tracker = Tracker(TrackingConfig(), tmp_path, {})

@@ -14,21 +14,24 @@ import pytest
 import torch
 from tiny_run import rows, tiny_config, write_documents
 
-from nanolm.batches import IGNORE, TrainingBatches
-from nanolm.config import ConfigError, NanolmError, plain
-from nanolm.corpus import Encoded
+from nanolm.config import plain
+from nanolm.corpus.batches import IGNORE, TrainingBatches
+from nanolm.corpus.corpus import Encoded
+from nanolm.errors import ConfigError, NanolmError
 from nanolm.model.transformer import Transformer
 from nanolm.optim.base import lr_factor
-from nanolm.run import BEST, LAST, Run, find_run
+from nanolm.runs.find import find_run
+from nanolm.runs.run import BEST, LAST, Run
+from nanolm.runs.weights import read_weights
 from nanolm.training import loop, plan, report, step
-from nanolm.training.checkpoint import Progress, pack, unpack
+from nanolm.training.checkpoint import pack, unpack
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
 from nanolm.training.plan import groups, planned_steps, steps_in
+from nanolm.training.progress import Progress
 from nanolm.training.setup import Job, padding_multiple, prepare
 from nanolm.training.step import Meter, gradient, take_step
 from nanolm.training.train import train
-from nanolm.weights import read_weights
 
 draw_curves = report.draw_curves
 

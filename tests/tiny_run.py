@@ -7,7 +7,7 @@ from typing import Any
 
 from nanolm.config import build, fill
 from nanolm.model.config import ModelConfig
-from nanolm.tracking import TrackingConfig
+from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 
 NAMES = ("ada", "bert", "cleo", "dan", "eve", "fred", "gus", "hal")

@@ -9,10 +9,10 @@ from tiny_run import tiny_config
 from nanolm.config import build, plain
 from nanolm.files import write_json
 from nanolm.model.transformer import Transformer
-from nanolm.run import BEST, Run
+from nanolm.runs.run import BEST, Run
+from nanolm.runs.weights import write_weights
 from nanolm.text import normalise
 from nanolm.tokenizer.base import Tokenizer
-from nanolm.weights import write_weights
 
 TEXTS = [
     "The army general is sent to the front. He falls in love with a spy!",

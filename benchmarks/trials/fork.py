@@ -21,11 +21,10 @@ from typing import Any
 import torch._dynamo  # noqa: F401  (as slow as all the rest, and else imported by every child)
 from tiny_run import rows
 
-from nanolm.complaint import one_line
-from nanolm.config import NanolmError
-from nanolm.run import BEST, LAST
+from nanolm.errors import NanolmError, one_line
+from nanolm.runs.run import BEST, LAST
+from nanolm.runs.weights import read_weights
 from nanolm.training import loop, report
-from nanolm.weights import read_weights
 
 PHASES = ["start", "take_step", "evaluate", "save_checkpoint", "write_weights", "finish"]
 phase = mmap.mmap(-1, 8)  # shared: what the child is doing, and how many phases it has begun

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanolm.files import sha256
-from nanolm.weights import read_weights, write_weights
+from nanolm.runs.weights import read_weights, write_weights
 from trials.count import Count
 from trials.damage import make
 from trials.verbs import VERBS, tried

@@ -16,9 +16,9 @@ from inputs import CONTENT, FIELDS, FILES, HEADS, KNOBS, TOKENIZERS, VALUES, che
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nanolm.complaint import one_line
-from nanolm.config import NanolmError
-from nanolm.schema import CONF, check_options, register
+from nanolm.cli.configs import CONF, register
+from nanolm.cli.door import check_options
+from nanolm.errors import NanolmError, one_line
 from trials.count import Count
 
 WORDS = ("abc", "-1", "1e400", "nan", "[1,{a:2}]", "{a: 1}", "true", "''")

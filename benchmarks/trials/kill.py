@@ -17,8 +17,8 @@ from typing import Any
 
 from tiny_run import tiny_config
 
-from nanolm.run import Run
-from nanolm.tracking import TrackingConfig
+from nanolm.runs.run import Run
+from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 from nanolm.training.train import train
 from trials.count import Count

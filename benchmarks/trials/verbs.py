@@ -15,14 +15,14 @@ from tiny_run import tiny_config
 
 from nanolm.app.models import Models
 from nanolm.app.runs import comparison
-from nanolm.attention import attend
+from nanolm.cli.attend import attend
+from nanolm.cli.evaluate import evaluate
+from nanolm.cli.generate import write
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
 from nanolm.config import build
-from nanolm.evaluating import evaluate
-from nanolm.export import export
+from nanolm.export.export import export
 from nanolm.files import sha256
-from nanolm.generating import write
 from nanolm.generator import load
 from nanolm.training.train import train
 from trials.fork import CRASH, Ended, child, watched

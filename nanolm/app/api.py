@@ -7,12 +7,13 @@ import dataclasses
 
 import gradio as gr
 
-from nanolm import attention
 from nanolm.app.look import predictions
 from nanolm.app.models import Models, bounded, polite, seeded, text
 from nanolm.app.tokens import spelled
-from nanolm.config import ConfigError, build
+from nanolm.config import build
+from nanolm.errors import ConfigError
 from nanolm.generator import Generator
+from nanolm.interpret import attention
 from nanolm.text import normalise
 
 

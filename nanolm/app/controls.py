@@ -13,8 +13,9 @@ from typing import Any, get_type_hints
 import gradio as gr
 from gradio.components import Component
 
-from nanolm.config import ConfigError, build
+from nanolm.config import build
 from nanolm.decode.base import DecodeConfig
+from nanolm.errors import ConfigError
 
 SHARED = [field.name for field in fields(DecodeConfig) if field.name not in ("name", "num_return_sequences")]
 WORDS: dict[str, Any] = {"true": True, "false": False}

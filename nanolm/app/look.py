@@ -12,12 +12,12 @@ import gradio as gr
 import torch
 from gradio.components import Component
 
-from nanolm import attention
 from nanolm.app.models import Models, polite, text
 from nanolm.app.tokens import spelled, visible
 from nanolm.app.write import Text
 from nanolm.generator import Generator
-from nanolm.page import Html, frame, page, tag
+from nanolm.interpret import attention
+from nanolm.web.html import Html, frame, page, tag
 
 TOP = 10  # of the likeliest tokens at each place
 FULL = 10.0  # nats of the fullest colour

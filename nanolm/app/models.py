@@ -15,10 +15,12 @@ from typing import Any
 
 import gradio as gr
 
-from nanolm.config import ConfigError, NanolmError, RunError, between
+from nanolm.config import between
 from nanolm.decode.base import DecodeConfig
+from nanolm.errors import ConfigError, NanolmError, RunError
 from nanolm.generator import Generator, load, say
-from nanolm.run import BEST, LAST, Run, find_run, run_folders
+from nanolm.runs.find import find_run, run_folders
+from nanolm.runs.run import BEST, LAST, Run
 
 OPEN = 3  # models in memory
 CHARACTERS = 4_000  # of a prompt or a text

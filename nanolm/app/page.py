@@ -14,8 +14,8 @@ import gradio as gr
 from nanolm.app import look, runs, tokens, write
 from nanolm.app.api import endpoints
 from nanolm.app.models import Models, polite
-from nanolm.config import ConfigError
-from nanolm.page import tag
+from nanolm.errors import ConfigError
+from nanolm.web.html import tag
 
 WAITING = 32  # requests in the queue; more are told that it is full
 OFF = ("share", "ssr_mode", "pwa", "mcp_server", "run_history", "enable_monitoring")  # what else Gradio would bring
@@ -59,7 +59,7 @@ def build(outputs: Path, run: str = "latest", device: str = "auto", precision: s
 def serve(blocks: gr.Blocks, host: str = "127.0.0.1", port: Optional[int] = None, browser: bool = False) -> None:
     """Shows the page until ctrl-c, on the first free port from 7860 where none is given. ConfigError if it can't."""
     how: dict[str, Any] = {"server_name": host, "server_port": port, "inbrowser": browser, **LIMITS}
-    how |= {"theme": gr.themes.Default(primary_hue="blue", **FONTS), "css_paths": files("nanolm") / "pages/app.css"}
+    how |= {"theme": gr.themes.Default(primary_hue="blue", **FONTS), "css_paths": files("nanolm.web") / "app.css"}
     try:
         blocks.launch(quiet=True, prevent_thread_lock=True, footer_links=["api"], **dict.fromkeys(OFF, False), **how)
     except OSError as error:

@@ -12,8 +12,8 @@ from nanolm.comparing.figures import draw
 from nanolm.comparing.page import page
 from nanolm.comparing.records import collect
 from nanolm.comparing.table import tables
-from nanolm.page import frame
-from nanolm.run import run_folders
+from nanolm.runs.find import run_folders
+from nanolm.web.html import frame
 
 
 @lru_cache(1)

@@ -7,9 +7,9 @@ import gradio as gr
 from gradio.components import Component
 
 from nanolm.app.models import CHARACTERS, Models, polite, text
-from nanolm.page import Html, tag
 from nanolm.text import normalise
 from nanolm.tokenizer.base import SPECIALS, UNK, Tokenizer
+from nanolm.web.html import Html, tag
 
 EXAMPLE = "The army general isn't sent to Xyzzy, but his dog is!"
 COLOURS = 6

@@ -16,8 +16,8 @@ from nanolm.app.models import CHARACTERS, Models, bounded, polite, seeded, text
 from nanolm.config import options
 from nanolm.decode.base import DecodeConfig
 from nanolm.generator import pieces
-from nanolm.page import Html, tag
 from nanolm.tokenizer.base import EOS
+from nanolm.web.html import Html, tag
 
 PAUSE = 0.1  # seconds between two looks at a text that grows
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from nanolm.config import ConfigError, one_of
+from nanolm.config import one_of
+from nanolm.errors import ConfigError
 
 
 @dataclass

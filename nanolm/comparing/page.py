@@ -13,8 +13,8 @@ from nanolm.comparing.cells import FOOTNOTE, HEADERS, cells, plain
 from nanolm.comparing.figures import labels
 from nanolm.comparing.records import Record
 from nanolm.comparing.table import Table
-from nanolm.page import Html, grid, png, tag
-from nanolm.page import page as house_page
+from nanolm.web.html import Html, grid, png, tag
+from nanolm.web.html import page as house_page
 
 
 def page(title: str, tables: Sequence[Table], unranked: Sequence[Record], figures: Sequence[Mapping[Path, str]]) -> str:

@@ -14,10 +14,10 @@ from typing import Any, TypeGuard
 import pandas as pd
 
 from nanolm.comparing.config import CompareConfig
-from nanolm.config import NanolmError
+from nanolm.errors import NanolmError
 from nanolm.files import read_json
-from nanolm.run import Run
-from nanolm.tracking import has_account
+from nanolm.runs.run import Run
+from nanolm.tracking.wandb import has_account
 
 SAMPLES = 10_000  # characters of samples.txt that are shown
 ABOUT = ("corpus", "vocabulary", "parameters")  # what tracking writes beside the config, here a part of the status

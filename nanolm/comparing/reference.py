@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from nanolm.baselines import ORDERS, run_baselines
 from nanolm.comparing.table import Table, knob
-from nanolm.config import NanolmError
-from nanolm.run import Run
+from nanolm.errors import NanolmError
+from nanolm.runs.run import Run
+from nanolm.scoring.baselines import ORDERS, run_baselines
 
 
 def add_baselines(table: Table, cache: Path) -> None:

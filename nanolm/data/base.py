@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from nanolm.config import MISSING, ConfigError, between, one_of, plain
+from nanolm.config import MISSING, between, one_of, plain
+from nanolm.errors import ConfigError
 from nanolm.text import MODES
 
 

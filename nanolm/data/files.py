@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanolm.config import ConfigError, DataError, one_of, plain
+from nanolm.config import one_of, plain
 from nanolm.data.base import DataConfig
 from nanolm.data.readers import DOCUMENTS, read
+from nanolm.errors import ConfigError, DataError
 
 
 @dataclass

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from nanolm.config import DataError, plain
+from nanolm.config import plain
 from nanolm.data.base import DataConfig
 from nanolm.data.files import expand, identity
 from nanolm.data.readers import not_blank, read_csv
+from nanolm.errors import DataError
 
 DATASET = "jrobischon/wikipedia-movie-plots"
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from nanolm.config import DataError
+from nanolm.errors import DataError
 from nanolm.text import first_line
 
 TEXT = ("", ".txt", ".text", ".md")

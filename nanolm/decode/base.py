@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
-from nanolm.config import MISSING, ConfigError, RunError, between
+from nanolm.config import MISSING, between
 from nanolm.decode import filters
+from nanolm.errors import ConfigError, RunError
 from nanolm.tokenizer.base import EOS, PAD
 
 if TYPE_CHECKING:

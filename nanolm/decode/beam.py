@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Union
 
-from nanolm.config import ConfigError, between, one_of
+from nanolm.config import between, one_of
 from nanolm.decode.base import DecodeConfig, Hypothesis, Rows, Stepper, prefill
+from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import EOS
 
 if TYPE_CHECKING:

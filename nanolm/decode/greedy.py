@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nanolm.config import ConfigError
 from nanolm.decode.base import DecodeConfig, Hypothesis, Rows, Stepper, prefill
+from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import EOS
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ In: plain values from `conf/model/*.yaml`. Out: a checked ModelConfig. Knows no 
 from dataclasses import dataclass
 from typing import Optional
 
-from nanolm.config import ConfigError, between, one_of
+from nanolm.config import between, one_of
+from nanolm.errors import ConfigError
 
 NORMS = ("rms", "layer")
 NORM_POSITIONS = ("pre", "post")

@@ -12,7 +12,7 @@ from typing import Any, Optional, cast
 import torch
 from torch import Tensor, nn
 
-from nanolm.config import ConfigError
+from nanolm.errors import ConfigError
 from nanolm.model.attention import Attention, visible
 from nanolm.model.cache import Cache
 from nanolm.model.config import ModelConfig

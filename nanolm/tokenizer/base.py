@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nanolm.config import MISSING, NanolmError, RunError, between, build, plain
+from nanolm.config import MISSING, between, build, plain
+from nanolm.errors import NanolmError, RunError
 from nanolm.files import fingerprint, read_json, write_json
 from nanolm.text import MODES
 from nanolm.tokenizer.pipeline import normalizer

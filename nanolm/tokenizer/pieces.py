@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nanolm.config import ConfigError
-from nanolm.cores import count
+from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, TokenizerConfig, ordered
+from nanolm.workers import count
 
 
 @dataclass

@@ -8,36 +8,20 @@ order, with the same batches, draws and state.
 import dataclasses
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nanolm.config import NanolmError, RunError, fill
-from nanolm.run import LAST, PREVIOUS
+from nanolm.config import fill
+from nanolm.errors import NanolmError, RunError
+from nanolm.runs.run import LAST, PREVIOUS
+from nanolm.runs.weights import read_weights, write_weights
+from nanolm.training.progress import Progress
 from nanolm.training.setup import Job
-from nanolm.weights import read_weights, write_weights
 
 PARTS = ("model", "average")  # of a job, each with weights of its own
-
-
-@dataclass
-class Progress:
-    """How far a run has come: all that its loop remembers from step to step."""
-
-    step: int = 0
-    tokens: int = 0  # targets trained on
-    seconds: float = 0.0  # since the start, evaluations included, pauses not
-    training: float = 0.0  # seconds of the steps alone
-    nats: float = 0.0  # of the tokens since the last row of metrics.csv
-    nats_tokens: int = 0
-    norm: float = 0.0  # of the last gradient
-    logged: int = 0  # the step of that row
-    best: dict[str, float] | None = None  # the row of the best evaluation
-    waited: int = 0  # evaluations since
-    metrics: int = 0  # bytes of metrics.csv
 
 
 def save_checkpoint(folder: Path, job: Job, progress: Progress) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from nanolm.config import MISSING, ConfigError, between, build, fill, one_of
+from nanolm.config import MISSING, between, build, fill, one_of
 from nanolm.data.base import DataConfig
 from nanolm.decode.base import DecodeConfig
+from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
 from nanolm.optim.base import OptimConfig
 from nanolm.tokenizer.base import TokenizerConfig
-from nanolm.tracking import TrackingConfig
+from nanolm.tracking.wandb import TrackingConfig
 
 
 @dataclass

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from nanolm.text import harmless
-from nanolm.training.parallel import processes
+from nanolm.training.distributed import processes
 from nanolm.training.setup import Job
 
 SILENCE = 20.0  # seconds between plain lines outside a terminal

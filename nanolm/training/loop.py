@@ -9,18 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from nanolm.bits import Score, score_nats, spelling_bits, token_nats
-from nanolm.config import NanolmError
-from nanolm.run import BEST, Run
-from nanolm.tracking import Tracker
-from nanolm.training.checkpoint import Progress, save_checkpoint
+from nanolm.errors import NanolmError
+from nanolm.runs.run import BEST, Run
+from nanolm.runs.weights import write_weights
+from nanolm.scoring.score import Score, score_nats, token_nats
+from nanolm.scoring.speller import spelling_bits
+from nanolm.tracking.wandb import Tracker
+from nanolm.training.checkpoint import save_checkpoint
 from nanolm.training.display import Display
 from nanolm.training.metrics import Metrics
 from nanolm.training.plan import groups
+from nanolm.training.progress import Progress
 from nanolm.training.setup import Job
 from nanolm.training.step import Diverged, Meter, learning_rate, take_step
 from nanolm.training.stop import Stop, StopNow
-from nanolm.weights import write_weights
 
 
 @dataclass

@@ -16,9 +16,9 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from nanolm.batches import Batch
-from nanolm.training.checkpoint import Progress
-from nanolm.training.parallel import backward
+from nanolm.corpus.batches import Batch
+from nanolm.training.distributed import backward
+from nanolm.training.progress import Progress
 from nanolm.training.setup import Job
 from nanolm.training.step import AT_ONCE, Meter, take_step
 

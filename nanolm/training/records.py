@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from nanolm.config import plain
-from nanolm.run import Run
-from nanolm.training.checkpoint import Progress
-from nanolm.training.parallel import processes
+from nanolm.runs.run import Run
+from nanolm.training.distributed import processes
+from nanolm.training.progress import Progress
 from nanolm.training.setup import Job
 
 

@@ -13,16 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from nanolm import plots
-from nanolm.bits import Score, floor_bpb
-from nanolm.config import NanolmError
+from nanolm.errors import NanolmError
 from nanolm.files import write_atomic
 from nanolm.hardware import peak_memory
-from nanolm.run import BEST, PREVIOUS
+from nanolm.runs.run import BEST, PREVIOUS
+from nanolm.runs.weights import read_weights
+from nanolm.scoring.floor import floor_bpb
+from nanolm.scoring.score import Score
 from nanolm.text import harmless
 from nanolm.training.display import duration
 from nanolm.training.loop import Session, evaluate
 from nanolm.training.metrics import COLUMNS
-from nanolm.weights import read_weights
 
 CURVES = ("loss.png", "perplexity.png", "bits_per_byte.png")
 LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.csv")  # final once the run is finished

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nanolm.config import ConfigError, RunError, plain
-from nanolm.run import Run, find_run
+from nanolm.config import plain
+from nanolm.errors import ConfigError, RunError
+from nanolm.runs.find import find_run
+from nanolm.runs.run import Run
 from nanolm.training.config import TrainConfig, train_config
 
 BUDGET = ("epochs", "minutes", "tokens")

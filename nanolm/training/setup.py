@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from nanolm.batches import TrainingBatches
-from nanolm.config import ConfigError
-from nanolm.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
+from nanolm.corpus.batches import TrainingBatches
+from nanolm.corpus.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
+from nanolm.errors import ConfigError
 from nanolm.hardware import pick_device, pick_precision
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
-from nanolm.run import Run
+from nanolm.runs.run import Run
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.training.config import TrainConfig
 

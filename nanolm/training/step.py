@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nanolm.batches import Batch
-from nanolm.config import NanolmError
+from nanolm.corpus.batches import Batch
+from nanolm.errors import NanolmError
 from nanolm.optim.base import lr_factor
-from nanolm.training.checkpoint import Progress
-from nanolm.training.parallel import backward
+from nanolm.training.distributed import backward
+from nanolm.training.progress import Progress
 from nanolm.training.setup import Job
 
 AT_ONCE = {"cpu"}  # devices whose figures are read at each step: nothing waits for it

@@ -14,24 +14,26 @@ from signal import Signals
 import torch
 from rich.console import Console
 
-from nanolm.bits import corpus_speller
-from nanolm.config import ConfigError, NanolmError, RunError, fill, plain
+from nanolm.config import fill, plain
+from nanolm.errors import ConfigError, NanolmError, RunError
 from nanolm.files import write_json
-from nanolm.run import BEST, LAST, Run, new_folder
-from nanolm.tracking import Tracker
-from nanolm.training.checkpoint import Progress, load_checkpoint
+from nanolm.runs.run import BEST, LAST, Run, new_folder
+from nanolm.runs.weights import read_weights, write_weights
+from nanolm.scoring.speller import corpus_speller
+from nanolm.tracking.wandb import Tracker
+from nanolm.training.checkpoint import load_checkpoint
 from nanolm.training.config import TrainConfig
 from nanolm.training.display import Display, show_job
+from nanolm.training.distributed import lend, processes, together
 from nanolm.training.loop import Session, fit
 from nanolm.training.metrics import Metrics
-from nanolm.training.parallel import lend, processes, together
 from nanolm.training.plan import Plan, make_plan
+from nanolm.training.progress import Progress
 from nanolm.training.records import about, environment, first_status
 from nanolm.training.report import LATE_FILES, finish
 from nanolm.training.resume import CHANGEABLE, initialised, resumed
 from nanolm.training.setup import Job, load_weights, prepare
 from nanolm.training.stop import Stop, StopNow
-from nanolm.weights import read_weights, write_weights
 
 NO_MEMORY = "no memory left on the GPU; lower batch_size and raise accumulate"
 

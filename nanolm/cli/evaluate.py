@@ -1,0 +1,107 @@
+"""The verb behind evaluate.py: bits per byte of any text under a run, and what each of its tokens cost.
+
+In: a run, and its own split or other data. Out: a table on the terminal; tokens.csv and documents.csv.
+Other data is read by the run's normalisation, tokenizer and speller, and every document of it is scored.
+"""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nanolm.config import one_of
+from nanolm.corpus.corpus import Encoded, encode_corpus, load_corpus
+from nanolm.data.base import DataConfig
+from nanolm.errors import ConfigError
+from nanolm.files import fingerprint, make_folder, write_atomic
+from nanolm.hardware import check_quantize, pick_device, pick_precision
+from nanolm.model.fast.restore import is_rounded
+from nanolm.runs.find import find_run
+from nanolm.runs.run import Run
+from nanolm.scoring.floor import floor
+from nanolm.scoring.score import Score, score_nats, token_nats
+from nanolm.scoring.speller import Speller, spell
+from nanolm.tokenizer.base import Tokenizer
+
+
+def evaluate(
+    run: str,
+    data: DataConfig | None = None,
+    split: str = "test",
+    outputs: str | Path = "outputs",
+    device: str = "auto",
+    precision: str = "auto",
+    quantize: str | None = None,
+) -> Score:
+    """Scores a split of the run's own corpus, or all of `data`; prints the figures and writes the two files.
+
+    The files: outputs/evaluations/<run>-<what>-<8 hex digits>/. Raises NanolmError for whatever the user can mend.
+    """
+    one_of("split", split, ("train", "val", "test"))
+    opened, cache, where = Run.open(find_run(run, outputs)), Path(outputs, "cache"), pick_device(device)
+    check_quantize(quantize, where)
+    tokenizer, model = opened.tokenizer(), opened.model("best", where, quantize)
+    rounded = quantize or is_rounded(model.state_dict())
+    precision = pick_precision("fp32" if rounded else precision, where)
+    source = opened.data() if data is None else whole(data, split, tokenizer.normalise)
+    corpus = opened.corpus(cache) if data is None else load_corpus(source, cache, needs=())
+    part = split if data is None else "train"  # nothing of other data is put aside
+    if not corpus.counts[part]:
+        raise ConfigError(f"split={split}: the run's data has no {split} documents; take another split")
+    texts, nbytes, encoded = corpus.texts(part), corpus.nbytes(part), encode_corpus(corpus, tokenizer, cache)[part]
+    spelling = spell(texts, tokenizer, Speller.load(opened.file("speller.json")))
+    what, place = split if data is None else data.name, opened.folder.resolve()
+    name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name])[:8]}"
+    folder = make_folder(Path(outputs, "evaluations", name))
+    nats = token_nats(model, encoded, model.context, where, precision)
+    score = score_nats(nats, encoded, nbytes, spelling)
+    write_files(folder, encoded, nats, tokenizer, score)
+    scored = f"the {split} split of its own data" if data is None else f"all of data={data.name}"
+    show({"run": opened.folder, "scored": f"{scored}, data.normalise={tokenizer.normalise}"}, score)
+    if (known := floor(source, texts, nbytes)) is not None:
+        print(f"{'floor':15} {known:.4f} bits per byte")
+    print(f"written to {folder}: tokens.csv (nats), documents.csv (bits)")
+    return score
+
+
+def whole(data: DataConfig, split: str, normalise: str) -> DataConfig:
+    """`data` as the run reads text, every document in one split. ConfigError where the user asked otherwise."""
+    if data.normalise not in (normalise, DataConfig.normalise):
+        raise ConfigError(f"data.normalise={data.normalise}: the run reads {normalise} text; leave data.normalise away")
+    asked = {"data.maxlen": (data.maxlen, None), "data.limit": (data.limit, None), "split": (split, "test")}
+    for key, (value, default) in asked.items():
+        if value != default:
+            raise ConfigError(f"{key}={value}: every document of other data is scored; leave {key} away")
+    return replace(data, normalise=normalise, split="hash", val=0.0, test=0.0, dedup=False)
+
+
+def show(about: dict[str, object], score: Score) -> None:
+    """Prints what was scored, and the score."""
+    spelled = score.spelling.sum() / score.bytes.sum()
+    lines = about | {
+        "documents": f"{len(score.bytes):,}",
+        "bytes": f"{score.bytes.sum():,}",
+        "tokens": f"{score.tokens:,}, {score.unk_rate:.2%} of them <UNK>",
+        "bits per byte": f"{score.bpb:.4f}, of which {spelled:.4f} spell <UNK>",
+        "perplexity": f"{score.perplexity:.2f} a token (same tokenizer only)",
+    }
+    for name, value in lines.items():
+        print(f"{name:15} {value}")
+
+
+def write_files(folder: Path, encoded: Encoded, nats: np.ndarray, tokenizer: Tokenizer, score: Score) -> None:
+    """tokens.csv: a row per scored token, its logprob in nats, <UNK> without its spelling, position 0 after <BOS>.
+
+    documents.csv: the sums of each document. All text is quoted: tokens hold commas, quotes, line ends.
+    """
+    lengths = np.diff(encoded.offsets)
+    rows = pd.DataFrame({"document": np.repeat(np.arange(len(encoded)), lengths)})
+    rows["position"] = np.arange(len(rows)) - np.repeat(encoded.offsets[:-1], lengths) - 1
+    rows["id"], rows["logprob"] = encoded.ids, -nats
+    rows.insert(3, "token", rows["id"].map({i: tokenizer.decode_token(i) for i in rows["id"].unique().tolist()}))
+    columns = {"bytes": score.bytes, "tokens": lengths - 1, "bits": score.bits, "spelling_bits": score.spelling}
+    documents = pd.DataFrame(columns).rename_axis("document").reset_index()
+    for name, table in (("tokens.csv", rows[rows["position"] >= 0]), ("documents.csv", documents)):
+        write_atomic(folder / name, table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))

@@ -1,0 +1,197 @@
+"""A run is a folder, and it is self-sufficient: config, tokenizer, weights, figures, and checksums of them.
+
+In: a folder that training writes. Out: its parts, each verified on reading, or a RunError naming the file and the mend.
+Knows the names of the files and no training; `config.json` is plain data, never interpolated.
+"""
+
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanolm.config import build, fill
+from nanolm.corpus.corpus import Corpus, load_corpus
+from nanolm.data.base import DataConfig
+from nanolm.errors import ConfigError, NanolmError, RunError
+from nanolm.files import read_json, sha256, taken, write_json
+from nanolm.model.config import ModelConfig
+from nanolm.model.fast.int8 import quantize as round_weights
+from nanolm.model.fast.restore import is_rounded, restored
+from nanolm.model.transformer import Transformer
+from nanolm.runs.weights import read_weights
+from nanolm.tokenizer.base import Tokenizer, load_tokenizer
+
+FORMAT = 1  # raised when an older nanolm could no longer read a run; older runs keep loading
+BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
+MEND = "copy the run folder again, or train it again"
+
+
+class Run:
+    """An open run folder: `config` (plain dict), and `manifest`: format, id, created, plan, changed, files' checksums.
+
+    config.json never changes; what a resumed run is given anew (budget, tracking, device) is `changed`.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], manifest: dict[str, Any]) -> None:
+        self.folder, self.config, self.manifest = folder, config, manifest
+
+    @classmethod
+    def create(
+        cls, folder: Path, config: dict[str, Any], plan: dict[str, Any], writers: Mapping[str, Callable[[Path], None]]
+    ) -> "Run":
+        """Writes the files that never change (`writers`: name -> function of the path), the config, then the manifest.
+
+        The manifest comes last: a folder without one holds nothing worth going on with.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, write in writers.items():
+            write(folder / name)
+        write_json(folder / "config.json", config)
+        created = datetime.now().isoformat(timespec="seconds")
+        manifest = {"format": FORMAT, "id": secrets.token_hex(4), "created": created, "plan": plan, "files": {}}
+        run = cls(folder, config, manifest)
+        run.list_files("config.json", *writers)
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """The run in `folder`; raises NanolmError if it is no run, of a newer format, or its config is damaged."""
+        folder = Path(folder)
+        if not cls.resumable(folder):
+            raise RunError(f"{folder}: no run folder (it has no manifest.json); python train.py makes one")
+        for path in folder.iterdir():  # what a stranger's link points at is neither read nor written; a pipe would wait
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise RunError(f"{path}: is a link or no file; a run keeps its own files: copy the folder with cp -rL")
+        manifest = read_json(folder / "manifest.json")
+        if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), dict) for key in ("files", "plan")):
+            raise RunError(f"{folder / 'manifest.json'}: damaged; {MEND}")
+        if manifest.get("format") not in range(1, FORMAT + 1):
+            raise RunError(f"{folder}: run format {manifest.get('format')}, known is {FORMAT} at most; update nanolm")
+        run = cls(folder, {}, manifest)
+        config, changed = read_json(run.file("config.json")), manifest.get("changed", {})
+        if not isinstance(config, dict) or not isinstance(changed, dict):
+            raise RunError(f"{folder / 'config.json'}: holds no config; {MEND}")
+        run.config = config | changed
+        return run
+
+    @staticmethod
+    def resumable(folder: Path) -> bool:
+        """Whether training has begun in `folder`: a run without a checkpoint resumes at its start."""
+        return (folder / "manifest.json").exists()
+
+    def list_files(self, *names: str) -> None:
+        """Adds the checksums of these files to the manifest, and writes it."""
+        self.manifest["files"] |= {name: sha256(self.folder / name) for name in names}
+        write_json(self.folder / "manifest.json", self.manifest)
+
+    def file(self, name: str) -> Path:
+        """The path of a file that the manifest lists, once its checksum has been verified."""
+        path = self.folder / name
+        if not path.is_file():
+            raise RunError(f"{path}: missing; {MEND}")
+        if sha256(path) != self.manifest["files"].get(name):
+            raise RunError(f"{path}: damaged, its checksum differs from manifest.json's; {MEND}")
+        return path
+
+    def status(self) -> dict[str, Any]:
+        """state (running, finished, interrupted, failed), corpus, val_bpb, test_bpb, step, seconds, error ..."""
+        status = read_json(self.folder / "status.json")
+        listed = self.manifest["files"].get("status.json")  # once the run is finished
+        if not isinstance(status, dict) or listed not in (None, sha256(self.folder / "status.json")):
+            raise RunError(f"{self.folder / 'status.json'}: damaged; python train.py resume={self.folder} mends it")
+        return status
+
+    def update_status(self, **fields: Any) -> None:
+        """Merges `fields` into status.json."""
+        old = self.status() if (self.folder / "status.json").exists() else {}
+        write_json(self.folder / "status.json", old | fields)
+        if (old | fields).get("state") == "finished":
+            self.list_files("status.json")
+
+    def finished(self) -> bool:
+        """Whether the run fulfilled its plan; a status that can't be read says no."""
+        try:
+            return self.status().get("state") == "finished"
+        except NanolmError:
+            return False
+
+    def data(self) -> DataConfig:
+        """The config of the run's own data."""
+        return build("data", self.config.get("data", {}))
+
+    def corpus(self, cache: Path) -> Corpus:
+        """The corpus that it was trained on; NanolmError where the data has gone or changed since."""
+        corpus = load_corpus(self.data(), cache, needs=())
+        if corpus.fingerprint != self.status().get("corpus"):
+            raise RunError(f"{self.folder}: its data has changed since the training; put it back")
+        return corpus
+
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer."""
+        return load_tokenizer(self.file("tokenizer.json"))
+
+    def weights(self, which: str = "best") -> Path:
+        """The file of the best or the last weights; before the first evaluation the best are the last, with a word."""
+        path = self.folder / {"best": BEST, "last": LAST}[which]
+        if not path.exists() and (self.folder / LAST).exists():
+            print(f"{self.folder}: not evaluated yet, so its last weights are taken as the best", file=sys.stderr)
+            return self.folder / LAST
+        if not path.exists():
+            raise RunError(f"{path}: missing; the run has no weights yet: python train.py resume={self.folder}")
+        return path
+
+    def model(self, which: str = "best", device: Any = "cpu", quantize: str | None = None) -> Transformer:
+        """The model with the best or last weights, in eval mode.
+
+        quantize: bf16, int8, or None: as they lie in the file, which may be int8 (export.py writes such runs).
+        """
+        path = self.weights(which)
+        tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
+        config = fill(ModelConfig, self.config.get("model", {}), "model")
+        model, rounded = restored(path, config, len(self.tokenizer()), tensors), is_rounded(tensors)
+        if rounded and quantize == "bf16":
+            raise ConfigError(f"quantize=bf16: the weights of {self.folder} are int8 already; leave it out")
+        if rounded and torch.device(device).type != "cpu":
+            raise ConfigError(f"device={device}: the weights of {self.folder} are int8, for the CPU; give device=cpu")
+        if quantize == "int8" and not rounded:
+            round_weights(model)
+        return model.to(device, torch.bfloat16 if quantize == "bf16" else None)
+
+    def trained(self) -> Transformer:
+        """The model with its best weights as trained; RunError where the folder holds rounded ones only."""
+        model = self.model()
+        if is_rounded(model.state_dict()):
+            raise RunError(f"{self.folder}: its weights are int8, for writing only; take the run that they came from")
+        return model
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Nobody else trains in this folder meanwhile, else RunError; what a killed process left in it is cleared."""
+        with open(self.folder / ".lock", "w") as lock:
+            if not taken(lock):
+                raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it")
+            for part in self.folder.glob(".*.part"):  # of a file that was being written when a process was killed
+                part.unlink()
+            yield
+
+
+def new_folder(outputs: Path, *parts: str | None) -> Path:
+    """Makes outputs/<YYYY-MM-DD_HH-MM-SS>-<part>-<part>, with -2, -3 ... where another process was faster."""
+    clean = [re.sub(r"[^\w.-]+", "-", part)[:40] for part in parts if part]
+    name = "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *clean])
+    folder, number = outputs / name, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = outputs / f"{name}-{number}"
+        except OSError as error:
+            raise RunError(f"outputs={outputs}: can't be written ({error.strerror}); give another outputs=") from None
