@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import torch
 import untrained
-from nanolm.export.card.card import safe
 from untrained import TEXTS, tokenizer
 
 from nanolm.config import build
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.errors import ConfigError, NanolmError
+from nanolm.export.card import safe
 from nanolm.export.export import export
 from nanolm.export.hf import NAMES, renamed
 from nanolm.generator import load

@@ -1,6 +1,6 @@
 """Every HTML page: one file that needs no network and no other file, light or dark as the reader's screen is.
 
-In: a template's name, elements, plain data. Out: HTML. `<name>.css` and `.js` of this folder go in, after those of the house;
+In: a template's name, elements, plain data. Out: HTML. `<name>.css` and `.js` of this folder follow the house.css;
 text is escaped unless it is `Html`. Knows nothing of what is shown.
 """
 
