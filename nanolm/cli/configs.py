@@ -20,7 +20,7 @@ from nanolm.tokenizer.base import TokenizerConfig
 from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 
-CONF = str(Path(__file__).resolve().parent.parent / "conf")
+CONF = str(Path(__file__).resolve().parents[2] / "conf")
 
 
 @dataclass
