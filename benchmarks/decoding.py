@@ -35,7 +35,7 @@ from nanolm.generator import Generation, Generator, load, say
 from nanolm.runs.run import Run
 from nanolm.scoring.score import token_nats
 from nanolm.scoring.speller import Speller, spell
-from nanolm.text import harmless
+from nanolm.text import escape_controls
 from nanolm.tokenizer.base import BOS, EOS
 
 SEED = 0
@@ -183,9 +183,8 @@ def markdown(rows: pd.DataFrame) -> str:
 def continued(found: dict[str, list[Generation]], place: int) -> str:
     """What each strategy made of the prompt at `place`; an ellipsis where it would have gone on."""
     texts = {name: each[place] for name, each in found.items()}
-    lines = (
-        f"- {name}: {harmless(' '.join(one.text.split()))}{' ...' * (not one.finished)}" for name, one in texts.items()
-    )
+    ends = {name: "" if one.finished else " ..." for name, one in texts.items()}
+    lines = (f"- {name}: {escape_controls(' '.join(one.text.split()))}{ends[name]}" for name, one in texts.items())
     return "\n".join(lines) + "\n"
 
 

@@ -57,7 +57,7 @@ def normalise(text: str, mode: str) -> str:
     return _DOTS.sub(".", text) if ". ." in text else text  # the regex is slow where there is nothing to find
 
 
-def harmless(text: str) -> str:
+def escape_controls(text: str) -> str:
     """The text with what a terminal might obey (escapes, carriage returns, turns of direction) spelled out."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
@@ -67,13 +67,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def pieces(text: str, mode: str) -> list[str]:
+def split_words(text: str, mode: str) -> list[str]:
     """The words of a normalised text. `none`: words, single newlines, runs of other whitespace, single signs."""
     if mode == "none":
         return _PIECE.findall(text)
     return text.split(" ") if text else []
 
 
-def join(pieces: Iterable[str], mode: str) -> str:
-    """The text whose `pieces` these are."""
+def join_words(pieces: Iterable[str], mode: str) -> str:
+    """The text whose `split_words` these are."""
     return ("" if mode == "none" else " ").join(pieces)

@@ -20,7 +20,7 @@ from nanolm.errors import DataError, NanolmError, RunError
 from nanolm.export.export import export
 from nanolm.files import sha256, write_json
 from nanolm.runs.run import Run
-from nanolm.text import harmless
+from nanolm.text import escape_controls
 from nanolm.training.config import TrainConfig
 from nanolm.training.resume import resumed
 
@@ -181,5 +181,5 @@ def test_words_of_a_run_do_nothing_in_the_terminal(run: Run, capsys: pytest.Capt
     compare(CompareConfig(outputs=str(run.folder.parent), baselines=False))
     said = capsys.readouterr().out
     assert "owned" in said
-    assert said == harmless(said)
+    assert said == escape_controls(said)
     assert sha256(run.folder / "config.json") == Run.open(run.folder).manifest["files"]["config.json"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanolm.text import MODES, join, normalise, pieces
+from nanolm.text import MODES, join_words, normalise, split_words
 
 # what has ever broken a cleaner: odd lowercase, marks, joiners, selectors, singletons of NFC, Hangul parts, surrogates
 ODD = (
@@ -60,13 +60,13 @@ def test_none_changes_nothing_that_utf8_can_hold(text: str) -> None:
 
 
 @given(TEXTS, st.sampled_from(MODES))
-def test_join_undoes_pieces(text: str, mode: str) -> None:
+def test_join_undoes_split(text: str, mode: str) -> None:
     text = normalise(text, mode)
-    assert join(pieces(text, mode), mode) == text
+    assert join_words(split_words(text, mode), mode) == text
 
 
 def test_pieces_of_raw_text_are_words_newlines_spaces_and_signs() -> None:
-    assert pieces("To be,\n\n  or not?", "none") == ["To", " ", "be", ",", "\n", "\n", "  ", "or", " ", "not", "?"]
+    assert split_words("To be,\n\n  or not?", "none") == ["To", " ", "be", ",", "\n", "\n", "  ", "or", " ", "not", "?"]
 
 
 def test_long_runs_take_linear_time() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nanolm.cli.tokenize import tokenize, visible
+from nanolm.cli.tokenize import printable, tokenize
 from nanolm.corpus.corpus import load_corpus
 from nanolm.data.files import Files
 from nanolm.tokenizer.base import TokenizerConfig, load_tokenizer
@@ -85,9 +85,9 @@ def test_text_does_not_steer_the_terminal(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_visible_marks_what_cannot_be_seen() -> None:
-    assert visible("army") == "army"
-    assert visible(" the") == "␣the"
-    assert visible("\n") == r"'\n'"
-    assert visible("\x1b[31m") == r"'\x1b[31m'"
-    assert visible("[red]") == "[red]"
-    assert len(visible("a" * 1000)) == 40
+    assert printable("army") == "army"
+    assert printable(" the") == "␣the"
+    assert printable("\n") == r"'\n'"
+    assert printable("\x1b[31m") == r"'\x1b[31m'"
+    assert printable("[red]") == "[red]"
+    assert len(printable("a" * 1000)) == 40

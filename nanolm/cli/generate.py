@@ -14,7 +14,7 @@ from nanolm.config import between
 from nanolm.decode.base import DecodeConfig
 from nanolm.errors import DataError
 from nanolm.generator import Generator, load, say
-from nanolm.text import harmless
+from nanolm.text import escape_controls
 
 
 def write(
@@ -71,7 +71,7 @@ def ask() -> Iterator[str]:
 
 def visible(text: str) -> str:
     """The text with what a terminal might obey, or stdout can't encode, written as escapes."""
-    text = harmless(text)
+    text = escape_controls(text)
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

@@ -52,7 +52,7 @@ def summary(corpus: Corpus, tokenizer: Tokenizer, train: np.ndarray, val: np.nda
     size = int(corpus.nbytes("val").sum()) - len(corpus.texts("val"))  # without the newline that <EOS> pays for
     dropped = f"; {sum(tokenizer.dropped.values()):,} below minfreq left out" if tokenizer.dropped else ""
     falling = len(SPECIALS) + np.argsort(-known, kind="stable")[: np.count_nonzero(known)]
-    counted = [f"{visible(tokenizer.decode_token(i))} {train[i]:,}" for i in (*falling[:SHOWN], *falling[-SHOWN:])]
+    counted = [f"{printable(tokenizer.decode_token(i))} {train[i]:,}" for i in (*falling[:SHOWN], *falling[-SHOWN:])]
     return {
         "vocabulary": f"{len(tokenizer):,} with {len(SPECIALS)} specials{dropped}",
         "coverage": f"{known.sum() / max(1, known.sum() + train[UNK]):.2%} of the train tokens",
@@ -70,11 +70,11 @@ def examples(corpus: Corpus, tokenizer: Tokenizer, encoded: Encoded) -> dict[str
     for i in range(min(DOCUMENTS, len(encoded))):
         ids, unknown = encoded.document(i)[1:-1][:SHOWN], iter(tokenizer.unknown(corpus.texts("val")[i]))
         pieces = [f"<UNK>({next(unknown)})" if token == UNK else tokenizer.decode_token(token) for token in ids]
-        rows[f"val {i}"] = " | ".join(f"{visible(piece)} {token}" for piece, token in zip(pieces, ids, strict=True))
+        rows[f"val {i}"] = " | ".join(f"{printable(piece)} {token}" for piece, token in zip(pieces, ids, strict=True))
     return rows
 
 
-def visible(token: str) -> str:
+def printable(token: str) -> str:
     """A token as it may go to a terminal: spaces marked, control characters as in Python's literals; cut when long."""
     shown = token.replace(" ", "␣") if token.isprintable() else repr(token)
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -19,7 +19,7 @@ from nanolm.comparing.records import Record, collect
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.table import Table, tables
 from nanolm.files import make_folder, write_atomic
-from nanolm.text import harmless
+from nanolm.text import escape_controls
 
 
 def compare(config: CompareConfig) -> Path:
@@ -46,10 +46,10 @@ def show(tables: Sequence[Table], unranked: Sequence[Record]) -> None:
     """Prints every table with its notes, its columns folded at a terminal's edge; then what is not ranked."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for table in tables:
-        print(harmless(f"\n{table.title()}"))
-        print(harmless(cells(table).rename(columns=HEADERS).to_string(index=False, line_width=width)))
-        print(*map(harmless, table.notes), FOOTNOTE, sep="\n")
+        print(escape_controls(f"\n{table.title()}"))
+        print(escape_controls(cells(table).rename(columns=HEADERS).to_string(index=False, line_width=width)))
+        print(*map(escape_controls, table.notes), FOOTNOTE, sep="\n")
         if table.by:
-            print(harmless(f"\nby group\n{table.groups().to_string(index=False, line_width=width)}"))
+            print(escape_controls(f"\nby group\n{table.groups().to_string(index=False, line_width=width)}"))
     if unranked:
-        print("\nnot ranked", *(harmless(f"{run.name}: {run.trouble}") for run in unranked), sep="\n")
+        print("\nnot ranked", *(escape_controls(f"{run.name}: {run.trouble}") for run in unranked), sep="\n")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nanolm.config import plain
-from nanolm.corpus.prepare import SPLITS, prepare
+from nanolm.corpus.prepare import SPLITS, write_corpus
 from nanolm.data.base import DataConfig
 from nanolm.errors import ConfigError, DataError
 from nanolm.files import built_once, fingerprint, read_json
@@ -47,7 +47,7 @@ class Texts(Sequence[str]):
 
 
 class Corpus:
-    """Normalised documents and their split: a folder that `preparing.py` has filled."""
+    """Normalised documents and their split: a folder that `prepare.py` has filled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,7 +86,7 @@ def load_corpus(config: DataConfig, cache: Path, needs: Sequence[str] = ("train"
     DataError where a file can't be read, no document is left, or a split of `needs` is empty.
     """
     folder = Path(cache) / f"corpus-{fingerprint([FORMAT, config.signature()])}"
-    corpus = Corpus(built_once(folder, partial(prepare, config)))
+    corpus = Corpus(built_once(folder, partial(write_corpus, config)))
     for split in needs:
         if not corpus.counts[split]:
             mend = "lower it" if split == "train" else "raise it"

@@ -25,7 +25,7 @@ LONG = 1000  # bytes that a lone document needs to be cut into train, val and te
 _SPACE = re.compile(rb"\s")
 
 
-def prepare(config: DataConfig, folder: Path) -> None:
+def write_corpus(config: DataConfig, folder: Path) -> None:
     """Fills the folder of a corpus: reads, drops, selects, splits. DataError where no document is left."""
     counts, lengths, digests = _write_texts(config, folder / "text.bin")
     rows = _select(config, digests[:, 0], counts)

@@ -13,7 +13,7 @@ from typing import Any
 
 from nanolm.config import one_of, plain
 from nanolm.data.base import DataConfig
-from nanolm.data.readers import DOCUMENTS, read
+from nanolm.data.readers import DOCUMENTS, read_documents
 from nanolm.errors import ConfigError, DataError
 
 
@@ -36,7 +36,7 @@ class Files(DataConfig):
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """The documents of every file, file after file."""
         for path in self.paths():
-            yield from read(path, self.document, self.column, counts)
+            yield from read_documents(path, self.document, self.column, counts)
 
     def signature(self) -> dict[str, Any]:
         """The config, and path, size and time of each file."""

@@ -23,7 +23,7 @@ LONGEST = 2**28  # bytes or characters of a line, a cell, a document: a packed f
 _UNREADABLE = (OSError, EOFError, zlib.error)  # what a missing, forbidden or damaged file raises, .gz included
 
 
-def read(path: Path, document: str, column: str, counts: Counter[str]) -> Iterator[str]:
+def read_documents(path: Path, document: str, column: str, counts: Counter[str]) -> Iterator[str]:
     """The documents of one file, its kind taken from its name; adds `read`, `blank` and `ragged` (csv) to `counts`."""
     kind = Path(path.name.removesuffix(".gz")).suffix.lower()
     tables: dict[str, Any] = {".csv": partial(read_csv, counts=counts), ".jsonl": read_jsonl, ".parquet": read_parquet}

@@ -16,7 +16,7 @@ from nanolm.errors import NanolmError
 from nanolm.files import names
 from nanolm.runs.run import Run
 from nanolm.scoring.baselines import run_baselines
-from nanolm.text import harmless
+from nanolm.text import escape_controls
 from nanolm.web.html import resource
 
 
@@ -62,5 +62,5 @@ def known_baselines(run: Run, cache: Path) -> dict[str, dict[str, float]]:
     try:
         return run_baselines(run, cache)
     except NanolmError as error:
-        print(harmless(f"no baselines in the model card: {error}"), file=sys.stderr)
+        print(escape_controls(f"no baselines in the model card: {error}"), file=sys.stderr)
         return {}

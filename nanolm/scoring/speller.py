@@ -14,7 +14,7 @@ import numpy as np
 from nanolm.corpus.corpus import Corpus
 from nanolm.errors import RunError
 from nanolm.files import built_once, cached, fingerprint, read_json, write_json
-from nanolm.text import pieces
+from nanolm.text import split_words
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.workers import count
 
@@ -86,7 +86,7 @@ def corpus_speller(corpus: Corpus) -> Speller:
     """The corpus's speller, fitted on the training words that occur once; cached beside the corpus."""
 
     def fit(aside: Path) -> None:
-        counts = count(lambda text: pieces(text, corpus.normalise), corpus.texts("train"))
+        counts = count(lambda text: split_words(text, corpus.normalise), corpus.texts("train"))
         Speller(word for word, times in counts.items() if times == 1).save(aside / "speller.json")
 
     return Speller.load(built_once(corpus.folder.parent / f"speller-{corpus.fingerprint}", fit) / "speller.json")

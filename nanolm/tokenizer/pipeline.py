@@ -31,7 +31,7 @@ def normalizer(mode: str) -> dict[str, Any] | None:
 
 
 def words(mode: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """`text.pieces` and `text.join` as a pre_tokenizer and a decoder (None: tokens are joined by single spaces)."""
+    """`split_words` and `join_words` as a pre_tokenizer and a decoder (None: tokens are joined by single spaces)."""
     if mode == "clean":
         return split({"String": " "}, "Removed"), None
     word, space = _ranges(r"\w+"), _ranges(r"[^\S\n]+")

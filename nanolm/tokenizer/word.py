@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nanolm import text as words
+from nanolm.text import join_words, split_words
 from nanolm.tokenizer import pipeline
 from nanolm.tokenizer.pieces import PieceConfig
 
@@ -20,10 +20,10 @@ class WordConfig(PieceConfig):
     name: str = "word"
 
     def split(self, text: str, normalise: str) -> list[str]:
-        return words.pieces(text, normalise)
+        return split_words(text, normalise)
 
     def join(self, pieces: Iterable[str], normalise: str) -> str:
-        return words.join(pieces, normalise)
+        return join_words(pieces, normalise)
 
     def pipeline(self, normalise: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         return pipeline.words(normalise)

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from nanolm.text import harmless
+from nanolm.text import escape_controls
 from nanolm.training.distributed import processes
 from nanolm.training.setup import Job
 
@@ -32,7 +32,7 @@ def show_job(job: Job, steps: int, compiled: bool) -> None:
         "machine": f"{device}, {job.precision}{', compiled' if compiled else ''}",
         "plan": f"{steps:,} steps, {steps / job.steps_per_epoch:.3g} epochs, optimizer {job.config.optim.name}",
     }
-    print(*(harmless(f"{name:<10} {line}") for name, line in lines.items()), *job.corpus.notes, sep="\n")
+    print(*(escape_controls(f"{name:<10} {line}") for name, line in lines.items()), *job.corpus.notes, sep="\n")
 
 
 class Display:

@@ -20,7 +20,7 @@ from nanolm.runs.run import BEST, PREVIOUS
 from nanolm.runs.weights import read_weights
 from nanolm.scoring.floor import floor_bpb
 from nanolm.scoring.score import Score
-from nanolm.text import harmless
+from nanolm.text import escape_controls
 from nanolm.training.display import duration
 from nanolm.training.loop import Session, evaluate
 from nanolm.training.metrics import COLUMNS
@@ -105,7 +105,7 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
     """Prints the table of results, the samples and the next commands."""
     folder = session.run.folder
     titles = ("", "bits per byte", "floor", "above it", "perplexity*")
-    table = Table(*titles, title=escape(harmless(f"{folder}")), title_justify="left")
+    table = Table(*titles, title=escape(escape_controls(f"{folder}")), title_justify="left")
     for split in ("val", "test"):
         bpb, floor = (figures.get(f"{split}_{name}") for name in ("bpb", "floor"))
         if bpb:
@@ -123,4 +123,4 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
         f"  python evaluate.py run={folder} data=files data.path=mine.txt",
         f"  python train.py resume={folder} epochs={2 * max(1, round(figures['epochs']))}",
     ]
-    print(*map(harmless, lines), sep="\n")
+    print(*map(escape_controls, lines), sep="\n")
