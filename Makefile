@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo check test test-all bench lint clean
+.PHONY: demo check test test-all bench conf lint clean
 
 demo: $(VENV)/ready
 	$(RUN) train.py experiment=demo
@@ -23,6 +23,9 @@ bench: $(VENV)/ready-dev
 	(echo "# One run of make bench"; for name in train generate tokenizer sweep; do \
 	$(RUN) -W ignore benchmarks/$$name.py || exit 1; done) > benchmarks/RESULTS.part
 	mv benchmarks/RESULTS.part benchmarks/RESULTS.md
+
+conf: $(VENV)/ready-dev  # the lists of fields in conf/, from the dataclasses
+	PYTHONPATH=. $(RUN) tests/conf_yaml.py
 
 lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .

@@ -20,6 +20,27 @@ GROUPS = ("data", "tokenizer", "optim", "decode")
 T = TypeVar("T")
 
 
+def knob(default: T, help: str, *, path: bool = False) -> T:  # noqa: A002 (the word of argparse)
+    """A field of a config dataclass and what it means, in a few words: `a | b` for what can be chosen, `null: ...` for
+    what nothing means. They are shown by `--help`, in conf/*.yaml and by the app. path: of a file or folder, with `~`.
+    """
+    metadata = {"help": help, "path": path}
+    if isinstance(default, list):
+        made: Any = dataclasses.field(default_factory=default.copy, metadata=metadata)
+    else:
+        made = dataclasses.field(default=default, metadata=metadata)
+    return made
+
+
+def help_of(cls: type, name: str) -> str:
+    """What the field `name` means: as the class says, or the nearest base class that does; empty where none does."""
+    for base in cls.__mro__:
+        field = base.__dict__.get("__dataclass_fields__", {}).get(name)
+        if field is not None and field.metadata.get("help"):
+            return str(field.metadata["help"])
+    return ""
+
+
 def one_of(key: str, value: Any, options: Sequence[Any]) -> None:
     """Raises ConfigError unless `value` is one of `options`."""
     if value not in options:

@@ -5,6 +5,7 @@ Knows nothing of what the files mean. Needs a POSIX system (flock).
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -60,6 +61,17 @@ def read_json(path: str | Path) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise NanolmError(f"{path}: is damaged, not JSON ({error}); restore or delete it") from error
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a user types it: `~` and `~name` are home folders."""
+    return Path(text).expanduser()
+
+
+def matching(pattern: str | Path) -> list[Path]:
+    """The files and folders that a user's path or glob names, sorted; a name that exists is no pattern, `[1].txt`."""
+    path = user_path(pattern)
+    return [path] if path.exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
 
 
 def names(path: Any) -> str:

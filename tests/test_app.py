@@ -16,7 +16,7 @@ from untrained import run, tokenizer
 
 from nanolm.app import controls, look, runs, tokens, write
 from nanolm.app.models import CHARACTERS, ROWS, TOKENS, Models, bounded
-from nanolm.config import options
+from nanolm.config import knob, options
 from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
@@ -133,13 +133,18 @@ def test_a_new_strategy_gets_controls_by_itself() -> None:
     class Strange(Greedy):
         name: str = "strange"
         backwards: bool = True
-        mode: Union[bool, str] = "never"  # false | never
-        share: Optional[float] = 0.5  # null: none
+        mode: Union[bool, str] = knob("never", "false | never: when it ends")
+        share: Optional[float] = knob(0.5, "null: none")
 
     made = controls.own(Strange)
     assert [type(control) for control in made.values()] == [gr.Checkbox, gr.Dropdown, gr.Textbox]
     assert made["mode"].choices == [("false", False), ("never", "never")]
     assert [control.value for control in made.values()] == [True, "never", "0.5"]
+    assert [control.info for control in made.values()] == [None, "false | never: when it ends", "none: none"]
+
+
+def test_controls_say_what_a_base_class_says_of_its_field() -> None:
+    assert controls.control(Sample, "min_new_tokens").info == "no <EOS> before so many"
 
 
 def test_likelihoods_are_those_of_the_text_written(models: Models) -> None:

@@ -9,7 +9,18 @@ from typing import Any, NoReturn
 import pytest
 
 from nanolm.errors import NanolmError
-from nanolm.files import built_once, fingerprint, locked, names, read_json, sha256, write_atomic, write_json
+from nanolm.files import (
+    built_once,
+    fingerprint,
+    locked,
+    matching,
+    names,
+    read_json,
+    sha256,
+    user_path,
+    write_atomic,
+    write_json,
+)
 
 
 def full_disk(*_: Any) -> NoReturn:
@@ -113,3 +124,13 @@ def test_files_are_named_without_their_folders() -> None:
     assert names(["/x/b.txt", "c/d.csv"]) == "b.txt, d.csv"
     assert names(None) == ""
     assert names(10**30) == "1" + "0" * 30
+
+
+def test_paths_are_read_as_users_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("b.txt", "a.txt", "[1].txt", "1.txt"):
+        (tmp_path / name).touch()
+    assert user_path("~/a.txt") == tmp_path / "a.txt"
+    assert matching("~/?.txt") == [tmp_path / "1.txt", tmp_path / "a.txt", tmp_path / "b.txt"]
+    assert matching("~/[1].txt") == [tmp_path / "[1].txt"], "a name that exists is no pattern"
+    assert matching("~/c*") == []

@@ -1,11 +1,9 @@
-"""A decoding strategy's fields as controls, explained by the comments beside the fields; and back, a config.
+"""A decoding strategy's fields as controls, explained by the help of each field; and back, a config.
 
 Knows no single strategy: a new one shows up by itself.
 """
 
-import inspect
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
@@ -13,7 +11,7 @@ from typing import Any, get_type_hints
 import gradio as gr
 from gradio.components import Component
 
-from nanolm.config import build
+from nanolm.config import build, help_of
 from nanolm.decode.base import DecodeConfig
 from nanolm.errors import ConfigError
 
@@ -32,17 +30,17 @@ def own(cls: type) -> dict[str, Component]:
 
 
 def control(cls: type, name: str) -> Component:
-    """One field's: a box to tick, a number, a choice where the comment says `a | b`, or words."""
-    source = "".join(map(inspect.getsource, cls.__mro__[:-1]))
-    remark = re.search(rf"^ +{name}: .*?  # (.+)$", source, re.MULTILINE)
-    about: dict[str, Any] = {"label": name, "min_width": 165, "info": remark and remark[1].replace("null", "none")}
+    """One field's: a box to tick, a number, a choice where the help begins with `a | b`, or words."""
+    info = help_of(cls, name)
+    choices = info.partition(":")[0].split(" | ")
+    about: dict[str, Any] = {"label": name, "min_width": 165, "info": info.replace("null", "none") or None}
     hint, default = get_type_hints(cls)[name], getattr(cls, name)
     if hint is bool:
         return gr.Checkbox(default, **about)
     if hint in (int, float):
         return gr.Number(default, precision=0 if hint is int else None, step=1 if hint is int else 0.1, **about)
-    if remark and " | " in remark[1]:
-        return gr.Dropdown([(word, WORDS.get(word, word)) for word in remark[1].split(" | ")], value=default, **about)
+    if len(choices) > 1:
+        return gr.Dropdown([(word, WORDS.get(word, word)) for word in choices], value=default, **about)
     return gr.Textbox(default, placeholder="none", max_lines=1, max_length=40, **about)  # a gr.Number can't be empty
 
 

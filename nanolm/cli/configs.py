@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import OmegaConf
 
 from nanolm.comparing.config import CompareConfig
-from nanolm.config import GROUPS, MISSING, options
+from nanolm.config import GROUPS, MISSING, knob, options
 from nanolm.data.base import DataConfig
 from nanolm.decode.base import DecodeConfig
 from nanolm.model.config import ModelConfig
@@ -29,16 +29,16 @@ class TokenizeConfig:
 
     data: DataConfig = MISSING
     tokenizer: TokenizerConfig = MISSING
-    outputs: str = "outputs"
+    outputs: str = knob("outputs", "the folder of all runs", path=True)
 
 
 @dataclass
 class RunConfig:
     """What every script takes that works with a run."""
 
-    run: str = "latest"  # latest, best, or a run folder
-    outputs: str = "outputs"
-    device: str = "auto"
+    run: str = knob("latest", "latest | best | a run folder", path=True)
+    outputs: str = knob("outputs", "the folder of all runs", path=True)
+    device: str = knob("auto", "auto | cpu | cuda | cuda:1 | mps")
 
 
 @dataclass
@@ -46,10 +46,10 @@ class GenerateConfig(RunConfig):
     """What generate.py takes; `prompt` arrives verbatim, never parsed by Hydra."""
 
     decode: DecodeConfig = MISSING
-    prompt: Optional[str] = None  # None: asks
-    seed: Optional[int] = None
-    precision: str = "auto"
-    quantize: Optional[str] = None  # bf16 | int8: of the weights
+    prompt: Optional[str] = knob(None, "what the text goes on from; null: asks")
+    seed: Optional[int] = knob(None, "equal seeds, equal texts; null: a new one each time")
+    precision: str = knob("auto", "auto | fp32 | bf16")
+    quantize: Optional[str] = knob(None, "bf16 | int8: of the weights")
 
 
 @dataclass
@@ -57,9 +57,9 @@ class EvaluateConfig(RunConfig):
     """What evaluate.py takes; without `data`, the run's own corpus."""
 
     data: Optional[DataConfig] = None
-    split: str = "test"
-    precision: str = "auto"
-    quantize: Optional[str] = None  # bf16 | int8: of the weights
+    split: str = knob("test", "train | val | test: of the run's own documents")
+    precision: str = knob("auto", "auto | fp32 | bf16")
+    quantize: Optional[str] = knob(None, "bf16 | int8: of the weights")
 
 
 @dataclass
@@ -67,40 +67,49 @@ class AttendConfig(RunConfig):
     """What attend.py takes; `prompt` arrives verbatim. With `decode`, the text written after it is looked at too."""
 
     decode: Optional[DecodeConfig] = None
-    prompt: Optional[str] = None
-    seed: Optional[int] = None
-    layer: int = 1  # of the large picture; counted from 1
-    head: int = 1
+    prompt: Optional[str] = knob(None, "the text to look at; with decode, what is written after it too")
+    seed: Optional[int] = knob(None, "equal seeds, equal texts; null: a new one each time")
+    layer: int = knob(1, "of the large picture; counted from 1")
+    head: int = knob(1, "of the large picture; counted from 1")
 
 
 @dataclass
 class ExportConfig:
     """What export.py takes."""
 
-    run: str = "latest"
-    format: str = "hf"  # hf: for transformers | space: a web page for Hugging Face Spaces | int8: a small run folder
-    folder: Optional[str] = None  # None: outputs/exports/<run>-<format>
-    push: Optional[str] = None  # user/name: uploads the folder to Hugging Face
-    outputs: str = "outputs"
+    run: str = knob("latest", "latest | best | a run folder", path=True)
+    format: str = knob("hf", "hf | space | int8: for transformers, a web page for the Hub's Spaces, a small run folder")
+    folder: Optional[str] = knob(None, "where to; null: outputs/exports/<run>-<format>", path=True)
+    push: Optional[str] = knob(None, "user/name: uploads the folder to Hugging Face")
+    outputs: str = knob("outputs", "the folder of all runs", path=True)
 
 
 @dataclass
 class AppConfig(RunConfig):
     """What app.py takes."""
 
-    host: str = "127.0.0.1"  # 0.0.0.0: everybody in the network can use it
-    port: Optional[int] = None  # None: the first free one from 7860
-    open: bool = True  # in the browser
-    precision: str = "fp32"  # auto: bf16 where the machine has it; its probabilities are rounder
+    host: str = knob("127.0.0.1", "0.0.0.0: everybody in the network can use it")
+    port: Optional[int] = knob(None, "null: the first free one from 7860")
+    open: bool = knob(True, "in the browser")
+    precision: str = knob("fp32", "auto | fp32 | bf16: in bf16 probabilities are rounder")
 
 
-VERBS: dict[str, type] = {"tokenize": TokenizeConfig, "train": TrainConfig, "generate": GenerateConfig}
+VERBS: dict[str, type] = {
+    "tokenize": TokenizeConfig,
+    "train": TrainConfig,
+    "generate": GenerateConfig,
+    "evaluate": EvaluateConfig,
+    "compare": CompareConfig,
+    "attend": AttendConfig,
+    "export": ExportConfig,
+    "app": AppConfig,
+}
 
 
-VERBS |= {"evaluate": EvaluateConfig, "compare": CompareConfig, "attend": AttendConfig}
-
-
-VERBS |= {"export": ExportConfig, "app": AppConfig}
+def schemas() -> dict[str, dict[str, type]]:
+    """The dataclass of each option, by group and name; the verbs are a group of their own, `verb`."""
+    tables = {group: options(group) for group in GROUPS}
+    return tables | {"verb": VERBS, "model": {"transformer": ModelConfig}, "tracking": {"wandb": TrackingConfig}}
 
 
 def choices(group: str) -> str:
@@ -127,7 +136,7 @@ class Schemas(dict[str, Any]):
 def register() -> None:
     """Puts every dataclass into Hydra's store: the verbs' under `schema/verb`, options under `schema/<group>`."""
     OmegaConf.register_new_resolver("with_options", with_options, replace=True)
-    tables = {group: options(group) for group in GROUPS}
-    tables |= {"verb": VERBS, "model": {"transformer": ModelConfig}, "tracking": {"wandb": TrackingConfig}}
-    schema = {group: Schemas({f"{name}.yaml": cls for name, cls in table.items()}) for group, table in tables.items()}
+    schema = {
+        group: Schemas({f"{name}.yaml": cls for name, cls in table.items()}) for group, table in schemas().items()
+    }
     ConfigStore.instance().repo["schema"] = schema

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nanolm.cli.configs import CONF, choices, register
 from nanolm.errors import ConfigError, NanolmError, one_line
+from nanolm.files import user_path
 from nanolm.training.config import TrainConfig
 
 # What Hydra must not parse; `sweep` is also a folder of conf/
@@ -60,7 +61,7 @@ def door(verb: str, main: Callable[..., Any]) -> None:
             return run_job(node, train)
         try:
             config: Any = OmegaConf.to_object(node)
-            config = replace(config, **lifted)
+            config = with_homes(replace(config, **lifted))
             if verb == "train":
                 return main(config, overrides=list(hydra_config.overrides.task))
             return main(config)
@@ -89,6 +90,20 @@ def door(verb: str, main: Callable[..., Any]) -> None:
     except KeyboardInterrupt:
         print(f"{verb}.py: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def with_homes(config: Any) -> Any:
+    """The config with `~` in every key that names a file or folder read as the home folder."""
+    changed: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            changed[field.name] = with_homes(value)
+        elif field.metadata.get("path") and isinstance(value, str):
+            changed[field.name] = str(user_path(value))
+        elif field.metadata.get("path") and isinstance(value, list):
+            changed[field.name] = [str(user_path(one)) for one in value]
+    return replace(config, **changed)
 
 
 def check_options(argv: list[str]) -> None:

@@ -1,9 +1,9 @@
 """What `compare.py` can be told. In: plain values. Out: a checked CompareConfig. Imports nothing heavy."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional
 
-from nanolm.config import one_of
+from nanolm.config import knob, one_of
 from nanolm.errors import ConfigError
 
 
@@ -11,14 +11,14 @@ from nanolm.errors import ConfigError
 class CompareConfig:
     """Without `sweep` and `runs`: every run under `outputs`."""
 
-    sweep: Optional[str] = None  # latest | a sweep's name | its folder; with source=wandb: the runs' group
-    runs: Optional[str] = None  # run folders, as a glob: 'outputs/**'
-    source: str = "folders"  # folders | wandb
-    project: str = "nanolm"  # of W&B; or entity/project
-    sort: str = "test_bpb"  # a column of compare.csv or a key of the config; -column: falling
-    by: list[str] = field(default_factory=list)  # keys of the config to group by
-    baselines: bool = True  # uniform, unigram, 5-gram, gzip, xz, floor: computed once per corpus and tokenizer
-    outputs: str = "outputs"
+    sweep: Optional[str] = knob(None, "latest, a sweep's name or its folder; source=wandb: the runs' group", path=True)
+    runs: Optional[str] = knob(None, "run folders, as a glob: 'outputs/**'", path=True)
+    source: str = knob("folders", "folders | wandb")
+    project: str = knob("nanolm", "of W&B; or entity/project")
+    sort: str = knob("test_bpb", "a column of compare.csv or a key of the config; -column: falling")
+    by: list[str] = knob([], "keys of the config to group by")
+    baselines: bool = knob(True, "uniform, unigram, 5-gram, gzip, xz, floor: computed once per corpus and tokenizer")
+    outputs: str = knob("outputs", "the folder of all runs", path=True)
 
     def __post_init__(self) -> None:
         one_of("source", self.source, ("folders", "wandb"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from nanolm.config import MISSING, between, one_of, plain
+from nanolm.config import MISSING, between, knob, one_of, plain
 from nanolm.errors import ConfigError
 from nanolm.text import MODES
 
@@ -19,13 +19,13 @@ class DataConfig:
     """Documents -> normalised -> at most `maxlen` words -> no duplicates -> `limit` of them -> train, val, test."""
 
     name: str = MISSING
-    normalise: str = "clean"  # clean | none
-    split: str = "hash"  # hash (by the text, whatever the order) | tail (the last documents are val; no test)
-    val: float = 0.05  # share of the documents
-    test: float = 0.05
-    dedup: bool = True
-    maxlen: Optional[int] = None  # words, after normalisation, split on single spaces
-    limit: Optional[int] = None  # every k-th eligible document, so that `limit` remain
+    normalise: str = knob("clean", "clean | none: lowercase words without digits, or the text as it is")
+    split: str = knob("hash", "hash | tail: by the text, or the last documents are val and there is no test")
+    val: float = knob(0.05, "share of the documents that choose among runs")
+    test: float = knob(0.05, "share of the documents that are scored once, at the end")
+    dedup: bool = knob(True, "leaves out documents that occurred before")
+    maxlen: Optional[int] = knob(None, "words of a document at most, after normalisation; null: any number")
+    limit: Optional[int] = knob(None, "every k-th document, so that so many remain; null: all")
 
     def __post_init__(self) -> None:
         one_of("data.normalise", self.normalise, MODES)

@@ -4,17 +4,17 @@ In: a path, a glob, or a list of both. Out: documents in the order of the files.
 that is `readers.py`.
 """
 
-import glob
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanolm.config import one_of, plain
+from nanolm.config import knob, one_of, plain
 from nanolm.data.base import DataConfig
 from nanolm.data.readers import DOCUMENTS, read_documents
 from nanolm.errors import ConfigError, DataError
+from nanolm.files import matching, user_path
 
 
 @dataclass
@@ -22,9 +22,10 @@ class Files(DataConfig):
     """`path`: a file or glob, or a list of them, from the folder of the call. `document` is for plain text only."""
 
     name: str = "files"
-    path: Any = None  # str or list[str]; OmegaConf has no such union
-    document: str = "line"  # line | paragraph | file
-    column: str = "text"  # of csv, jsonl and parquet
+    # str or list[str]: OmegaConf has no such union
+    path: Any = knob(None, "a file, a glob or a list of them: txt, md, csv, jsonl, parquet", path=True)
+    document: str = knob("line", "line | paragraph | file: what is one document of plain text")
+    column: str = knob("text", "of csv, jsonl and parquet")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,11 +53,10 @@ class Files(DataConfig):
 
 def expand(pattern: str) -> list[Path]:
     """The files that a path or glob names, at least one."""
-    path = Path(pattern).expanduser()
-    found = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    files = [file for file in found if file.is_file()]
+    files = [file for file in matching(pattern) if file.is_file()]
     if not files:
-        what = f"is a folder; write data.path='{pattern}/*.txt'" if path.is_dir() else "no such file; check the path"
+        is_folder = user_path(pattern).is_dir()
+        what = f"is a folder; write data.path='{pattern}/*.txt'" if is_folder else "no such file; check the path"
         raise DataError(f"data.path={pattern}: {what}")
     return files
 

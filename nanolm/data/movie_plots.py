@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from nanolm.config import plain
+from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
 from nanolm.data.files import expand, identity
 from nanolm.data.readers import not_blank, read_csv
@@ -23,8 +23,8 @@ class MoviePlots(DataConfig):
     """`path`: the CSV file; None: kagglehub fetches it, where that package is installed."""
 
     name: str = "movie_plots"
-    path: Optional[str] = None
-    column: str = "Plot"
+    path: Optional[str] = knob(None, "the CSV file; null: kagglehub fetches it", path=True)
+    column: str = knob("Plot", "of the CSV file")
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """The plots in file order."""

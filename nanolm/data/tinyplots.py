@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Optional
 
-from nanolm.config import between, plain
+from nanolm.config import between, knob, plain
 from nanolm.data.base import DataConfig
 from nanolm.data.grammar import Derivation, Grammar
 from nanolm.files import fingerprint
@@ -25,8 +25,8 @@ class TinyPlots(DataConfig):
     """`plots`: how many; `seed`: which ones."""
 
     name: str = "tinyplots"
-    plots: int = 20000
-    seed: int = 0
+    plots: int = knob(20000, "how many")
+    seed: int = knob(0, "which ones")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
-from nanolm.config import MISSING, between
+from nanolm.config import MISSING, between, knob
 from nanolm.decode import filters
 from nanolm.errors import ConfigError, RunError
 from nanolm.tokenizer.base import EOS, PAD
@@ -53,11 +53,11 @@ class DecodeConfig:
     """The shared fields. `<PAD> <UNK> <BOS>` are never generated; where every token is forbidden, `<EOS>` is not."""
 
     name: str = MISSING
-    max_new_tokens: Optional[int] = None  # None: until <EOS> or the end of the context
-    min_new_tokens: int = 0  # no <EOS> before so many
-    repetition_penalty: float = 1.0  # above 1: tokens seen before, the prompt's too, get less likely
-    no_repeat_ngram_size: int = 0  # no n-gram of so many tokens occurs twice; 0: off
-    num_return_sequences: int = 1  # texts per prompt
+    max_new_tokens: Optional[int] = knob(None, "null: until <EOS> or the end of the context")
+    min_new_tokens: int = knob(0, "no <EOS> before so many")
+    repetition_penalty: float = knob(1.0, "above 1: tokens seen before, the prompt's too, get less likely")
+    no_repeat_ngram_size: int = knob(0, "no n-gram of so many tokens occurs twice; 0: off")
+    num_return_sequences: int = knob(1, "texts per prompt")
 
     def __post_init__(self) -> None:
         between("decode.max_new_tokens", self.max_new_tokens, 1)

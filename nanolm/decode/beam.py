@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Union
 
-from nanolm.config import between, one_of
+from nanolm.config import between, knob, one_of
 from nanolm.decode.base import DecodeConfig, Hypothesis, Rows, Stepper, prefill
 from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import EOS
@@ -27,9 +27,9 @@ class Beam(DecodeConfig):
     """
 
     name: str = "beam"
-    num_beams: int = 5
-    length_penalty: float = 1.0  # above 0 favours long texts, below 0 short ones
-    early_stopping: Union[bool, str] = False  # true | false | never
+    num_beams: int = knob(5, "beginnings kept at each step")
+    length_penalty: float = knob(1.0, "above 0 favours long texts, below 0 short ones")
+    early_stopping: Union[bool, str] = knob(False, "true | false | never: when a prompt is done with its beams")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ doesn't depend on the batch it is in.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
-from nanolm.config import between
+from nanolm.config import between, knob
 from nanolm.decode import filters
 from nanolm.decode.base import Rows, Stepper
 from nanolm.decode.greedy import Chooser, Greedy
@@ -21,10 +21,10 @@ class Sample(Greedy):
     """Chance with a temperature; the filters are off by default, so that the model speaks for itself."""
 
     name: str = "sample"
-    temperature: float = 1.0  # 0: greedy
-    top_k: Optional[int] = None  # only the k likeliest tokens; null or 0: all
-    top_p: Optional[float] = None  # only the fewest tokens that together reach this probability; null or 1: all
-    min_p: Optional[float] = None  # only tokens at least so likely relative to the likeliest; null or 0: all
+    temperature: float = knob(1.0, "0: greedy")
+    top_k: Optional[int] = knob(None, "only the k likeliest tokens; null or 0: all")
+    top_p: Optional[float] = knob(None, "only the fewest tokens that together reach this share; null or 1: all")
+    min_p: Optional[float] = knob(None, "only tokens at least so likely relative to the likeliest; null or 0: all")
 
     def __post_init__(self) -> None:
         between("decode.temperature", self.temperature, 0)

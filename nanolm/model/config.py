@@ -7,7 +7,7 @@ In: plain values from `conf/model/*.yaml`. Out: a checked ModelConfig. Knows no 
 from dataclasses import dataclass
 from typing import Optional
 
-from nanolm.config import between, one_of
+from nanolm.config import between, knob, one_of
 from nanolm.errors import ConfigError
 
 NORMS = ("rms", "layer")
@@ -18,30 +18,24 @@ MLPS = ("swiglu", "gelu", "relu", "relu2", "single")
 
 @dataclass
 class ModelConfig:
-    """A decoder-only transformer; the defaults are the modern arrangement (that of Qwen3).
-
-    dims: width of the residual stream; heads: query heads; kv_heads: key and value heads (None: heads); nblocks: depth;
-    hidden: width inside the MLP (None: 8/3 dims rounded up to 64 for swiglu, else 4 dims); context: in tokens
-    (None: chosen by the data). mlp `single` is one ReLU layer of dims x dims. attention_output: the projection after
-    the heads. dropout: on the embedding and on what each attention and MLP adds.
-    """
+    """A decoder-only transformer; the defaults are the modern arrangement (that of Qwen3)."""
 
     name: str = "custom"
-    dims: int = 256
-    heads: int = 4
-    nblocks: int = 6
-    kv_heads: Optional[int] = None
-    hidden: Optional[int] = None
-    context: Optional[int] = None
-    norm: str = "rms"
-    norm_position: str = "pre"
-    positions: str = "rotary"
-    mlp: str = "swiglu"
-    tied: bool = True
-    qk_norm: bool = True
-    biases: bool = False
-    attention_output: bool = True
-    dropout: float = 0.0
+    dims: int = knob(256, "width of the residual stream")
+    heads: int = knob(4, "query heads")
+    nblocks: int = knob(6, "depth")
+    kv_heads: Optional[int] = knob(None, "key and value heads; null: heads")
+    hidden: Optional[int] = knob(None, "width inside the MLP; null: 8/3 dims rounded up to 64 for swiglu, else 4 dims")
+    context: Optional[int] = knob(None, "in tokens; null: the longest training document, at most 1,024")
+    norm: str = knob("rms", "rms | layer")
+    norm_position: str = knob("pre", "pre | post: before attention and MLP, or after the sum")
+    positions: str = knob("rotary", "rotary | sinusoidal")
+    mlp: str = knob("swiglu", "swiglu | gelu | relu | relu2 | single: the last is one ReLU layer of dims x dims")
+    tied: bool = knob(True, "the output layer is the embedding")
+    qk_norm: bool = knob(True, "queries and keys are normed")
+    biases: bool = knob(False, "in the linear layers")
+    attention_output: bool = knob(True, "the projection after the heads")
+    dropout: float = knob(0.0, "on the embedding and on what each attention and MLP adds")
 
     def __post_init__(self) -> None:
         for key in ("dims", "heads", "kv_heads", "hidden"):

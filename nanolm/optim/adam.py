@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from nanolm.config import knob
 from nanolm.optim.base import OptimConfig
 
 
@@ -11,8 +12,8 @@ class Adam(OptimConfig):
     """No weight decay on the side (decay, if any, is added to the gradient), no clipping, no scaling with width."""
 
     name: str = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
+    lr: float = knob(1e-3, "peak learning rate, whatever the width")
+    weight_decay: float = knob(0.0, "added to the gradient")
     beta2: float = 0.999
     clip: Optional[float] = None
     schedule: str = "step"

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from nanolm.config import MISSING, between, one_of
+from nanolm.config import MISSING, between, knob, one_of
 
 SCHEDULES = ("linear", "cosine", "step", "constant")
 DECAYED = ("matrix", "output")  # the kinds of parameters that weight decay is for
@@ -16,23 +16,20 @@ DECAYED = ("matrix", "output")  # the kinds of parameters that weight decay is f
 
 @dataclass
 class OptimConfig:
-    """lr: peak learning rate at a width of 256, carried over to every other width; clip: largest norm of the whole
-    gradient (None: no clipping); warmup: a share of all steps if below 1, else a number of steps; final: share of lr
-    left at the end of `linear` and `cosine`; step_every (epochs) and step_factor: for `step`.
-    """
+    """The knobs of every optimizer."""
 
     name: str = MISSING
-    lr: float = 2e-3
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    clip: Optional[float] = 1.0
-    schedule: str = "linear"
-    warmup: float = 0.05
-    final: float = 0.0
-    step_every: int = 5
-    step_factor: float = 0.5
+    lr: float = knob(2e-3, "peak learning rate at a width of 256, carried over to every other width")
+    weight_decay: float = knob(0.1, "per step and unit of lr, of matrices only")
+    beta1: float = knob(0.9, "of the mean of the gradients")
+    beta2: float = knob(0.95, "of the mean of their squares")
+    eps: float = knob(1e-8, "added to the root of that mean")
+    clip: Optional[float] = knob(1.0, "largest norm of the whole gradient; null: no clipping")
+    schedule: str = knob("linear", "linear | cosine | step | constant")
+    warmup: float = knob(0.05, "a share of all steps if below 1, else a number of steps")
+    final: float = knob(0.0, "share of lr left at the end of linear and cosine")
+    step_every: int = knob(5, "epochs between the steps of schedule=step")
+    step_factor: float = knob(0.5, "what such a step multiplies lr by")
 
     def __post_init__(self) -> None:
         between("optim.lr", self.lr, 0, open_low=True)

@@ -7,13 +7,13 @@ key, value), so that each is orthogonalised by itself.
 from dataclasses import dataclass
 from typing import Any
 
-from nanolm.config import between
+from nanolm.config import between, knob
 from nanolm.optim.base import OptimConfig, adam_groups
 
 
 @dataclass
 class Muon(OptimConfig):
-    """https://kellerjordan.github.io/posts/muon; momentum: of the matrices. The other fields are as in AdamW.
+    """https://kellerjordan.github.io/posts/muon; the other fields are as in AdamW.
 
     An orthogonal step has a size of its own: at width 256 it is scaled to the size of Adam's (0.2 per entry,
     https://arxiv.org/abs/2502.16982), so that one lr serves both, and carried to other widths by the spectral
@@ -22,7 +22,7 @@ class Muon(OptimConfig):
 
     name: str = "muon"
     lr: float = 5e-3
-    momentum: float = 0.95
+    momentum: float = knob(0.95, "of the matrices")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nanolm.errors import NanolmError, RunError
+from nanolm.files import user_path
 from nanolm.runs.run import BEST, LAST, Run
 
 
@@ -23,9 +24,9 @@ def run_folders(outputs: Path) -> Iterator[Path]:
 
 def find_run(spec: str, outputs: str | Path = "outputs") -> Path:
     """A run folder: `latest` (newest weights), `best` (lowest val bits per byte on latest's corpus), or a path."""
-    outputs = Path(outputs)
+    outputs = user_path(outputs)
     if spec not in ("latest", "best"):
-        found = next((folder for folder in (Path(spec), outputs / spec) if Run.resumable(folder)), None)
+        found = next((folder for folder in (user_path(spec), outputs / spec) if Run.resumable(folder)), None)
         if found is None:
             raise RunError(f"{spec}: no run folder; give latest, best, or a folder that python train.py made")
         return found

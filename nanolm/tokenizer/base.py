@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nanolm.config import MISSING, between, build, plain
+from nanolm.config import MISSING, between, build, knob, plain
 from nanolm.errors import NanolmError, RunError
 from nanolm.files import fingerprint, read_json, write_json
 from nanolm.text import MODES
@@ -27,7 +27,7 @@ class TokenizerConfig:
     """What a tokenizer is fitted by. `minfreq`: the least count in the training texts that gives a token its own id."""
 
     name: str = MISSING
-    minfreq: int = 1
+    minfreq: int = knob(1, "how often the training texts must hold a token that is to get an id of its own")
 
     def __post_init__(self) -> None:
         between("tokenizer.minfreq", self.minfreq, 1)

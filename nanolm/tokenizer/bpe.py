@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from nanolm.config import between
+from nanolm.config import between, knob
 from nanolm.tokenizer.base import BOS, EOS, PAD, SPECIALS, Tokenizer, TokenizerConfig, ordered
 
 # use_regex parts letters from punctuation, so that no merge can spell a special token's name
@@ -58,8 +58,8 @@ class BPEConfig(TokenizerConfig):
     """`vocab_size` counts the specials and the 256 bytes; a merge is seen at least `minfreq` times in the training."""
 
     name: str = "bpe"
-    minfreq: int = 2
-    vocab_size: int = 4096
+    minfreq: int = knob(2, "how often the training texts must hold a pair that is to be merged")
+    vocab_size: int = knob(4096, "tokens at most; the 4 specials and the 256 bytes count")
 
     def __post_init__(self) -> None:
         super().__post_init__()

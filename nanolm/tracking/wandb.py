@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
-from nanolm.config import one_of
+from nanolm.config import knob, one_of
 
 QUIET = (  # settings of W&B's
     *("silent", "disable_git", "disable_code", "disable_job_creation"),
@@ -28,9 +28,9 @@ PATIENCE = 60  # seconds for starting online, and for the upload at the end
 class TrackingConfig:
     """offline: under <outputs>/wandb, `wandb sync` uploads it; online: needs `wandb login`; disabled: nothing."""
 
-    mode: str = "offline"
-    project: str = "nanolm"
-    entity: Optional[str] = None
+    mode: str = knob("offline", "offline | online | disabled")
+    project: str = knob("nanolm", "of W&B")
+    entity: Optional[str] = knob(None, "a user or team of W&B's; null: your default one")
 
     def __post_init__(self) -> None:
         one_of("tracking.mode", self.mode, ("offline", "online", "disabled"))

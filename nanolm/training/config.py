@@ -4,10 +4,10 @@ In: plain values (Hydra's, or a run folder's config.json). Out: a checked TrainC
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Optional
 
-from nanolm.config import MISSING, between, build, fill, one_of
+from nanolm.config import MISSING, between, build, fill, knob, one_of
 from nanolm.data.base import DataConfig
 from nanolm.decode.base import DecodeConfig
 from nanolm.errors import ConfigError
@@ -25,33 +25,33 @@ class TrainConfig:
     tokenizer: TokenizerConfig = MISSING
     model: ModelConfig = MISSING
     optim: OptimConfig = MISSING
-    decode: DecodeConfig = MISSING  # for the samples at the end
+    decode: DecodeConfig = MISSING
     tracking: TrackingConfig = MISSING
-    epochs: float = 10.0
-    minutes: Optional[float] = None  # of training steps; evaluation and the report come on top
-    tokens: Optional[int] = None  # target tokens, rounded up to whole steps
-    batch_size: int = 16  # documents (or windows of long ones) per batch
-    accumulate: int = 1  # batches per optimizer step
-    reshuffle: bool = True  # a fresh order of the batches every epoch
-    ema: Optional[float] = None  # a step, of a moving average of the weights: evaluated and kept in their place
-    seed: int = 1  # initial weights, dropout, samples
-    data_seed: int = 1  # order of the batches
-    device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
-    precision: str = "auto"  # auto | fp32 | bf16
-    compile: str = "auto"  # auto | on | off
-    threads: Optional[int] = None  # of the CPU; None: torch's choice
-    eval_every: Optional[int] = None  # steps; None: each epoch. The last step is always evaluated
-    patience: Optional[int] = None  # stop after so many evaluations without a better one
-    log_every: int = 10  # steps per row of metrics.csv
-    checkpoint_seconds: float = 60.0  # at most so much work is lost by a kill
-    samples: int = 3  # texts per prompt at the end
-    prompts: list[str] = field(default_factory=lambda: [""])
-    run_name: Optional[str] = None
-    tags: list[str] = field(default_factory=list)
-    group: Optional[str] = None
-    outputs: str = "outputs"
-    resume: Optional[str] = None  # a run folder: go on exactly where it stopped
-    init: Optional[str] = None  # a run folder: start from its best weights on other data
+    epochs: float = knob(10.0, "the budget, unless minutes or tokens is given")
+    minutes: Optional[float] = knob(None, "of training steps; evaluation and the report come on top")
+    tokens: Optional[int] = knob(None, "target tokens, rounded up to whole steps")
+    batch_size: int = knob(16, "documents (or windows of long ones) per batch")
+    accumulate: int = knob(1, "batches per optimizer step")
+    reshuffle: bool = knob(True, "a fresh order of the batches every epoch")
+    ema: Optional[float] = knob(None, "a step, of a moving average of the weights: evaluated and kept; null: none")
+    seed: int = knob(1, "initial weights, dropout, samples")
+    data_seed: int = knob(1, "order of the batches")
+    device: str = knob("auto", "auto | cpu | cuda | cuda:1 | mps")
+    precision: str = knob("auto", "auto | fp32 | bf16")
+    compile: str = knob("auto", "auto | on | off")
+    threads: Optional[int] = knob(None, "of the CPU; null: torch's choice")
+    eval_every: Optional[int] = knob(None, "steps; null: each epoch. The last step is always evaluated")
+    patience: Optional[int] = knob(None, "stop after so many evaluations without a better one; null: never")
+    log_every: int = knob(10, "steps per row of metrics.csv")
+    checkpoint_seconds: float = knob(60.0, "at most so much work is lost by a kill")
+    samples: int = knob(3, "texts per prompt at the end")
+    prompts: list[str] = knob([""], "what the samples go on from")
+    run_name: Optional[str] = knob(None, "of the run's folder, after its time; null: a name of its own")
+    tags: list[str] = knob([], "words to find the run by")
+    group: Optional[str] = knob(None, "of runs, in W&B; null: the sweep's name")
+    outputs: str = knob("outputs", "the folder of all runs", path=True)
+    resume: Optional[str] = knob(None, "a run folder: go on exactly where it stopped", path=True)
+    init: Optional[str] = knob(None, "a run folder: start from its best weights on other data", path=True)
 
     def __post_init__(self) -> None:
         between("epochs", self.epochs, 0, 1e6, open_low=True)
