@@ -2,7 +2,6 @@
 
 import errno
 import os
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,9 +9,7 @@ import pytest
 
 from nanolm.errors import NanolmError
 from nanolm.files import (
-    built_once,
     fingerprint,
-    locked,
     matching,
     names,
     read_json,
@@ -64,59 +61,6 @@ def test_fingerprints(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a").startswith("ba7816bf")
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
     assert len(fingerprint("\ud800")) == 16
-
-
-def test_the_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
-    inside, most = 0, 0
-
-    def enter() -> None:
-        nonlocal inside, most
-        for _ in range(20):
-            with locked(tmp_path / "deep" / "a.lock"):
-                inside += 1
-                most = max(most, inside)
-                inside -= 1
-
-    threads = [threading.Thread(target=enter) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
-
-
-def test_a_folder_is_built_once_and_again_when_damaged(tmp_path: Path) -> None:
-    built = 0
-
-    def build(folder: Path) -> None:
-        nonlocal built
-        built += 1
-        (folder / "a").write_text("whole")
-
-    for damage in (
-        None,
-        lambda path: path.unlink(),
-        lambda path: path.write_text("w"),
-        lambda path: path.write_text(""),
-    ):
-        if damage:
-            damage(tmp_path / "folder" / "a")
-        for _ in range(2):
-            assert (built_once(tmp_path / "folder", build) / "a").read_text() == "whole"
-    assert built == 4
-    (tmp_path / "folder" / "sizes.json").write_text("[]")
-    built_once(tmp_path / "folder", build)
-    assert built == 5
-
-
-def test_a_failed_build_leaves_nothing_and_can_be_tried_again(tmp_path: Path) -> None:
-    (tmp_path / ".folder.part").mkdir()  # as a killed process leaves it
-    (tmp_path / ".folder.part" / "junk").touch()
-    with pytest.raises(NanolmError, match="folder: can't be written: No space left"):
-        built_once(tmp_path / "folder", full_disk)
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.lock"]
-    built_once(tmp_path / "folder", lambda folder: (folder / "a").touch())
-    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["a", "sizes.json"]
 
 
 def test_files_are_named_without_their_folders() -> None:

@@ -21,6 +21,7 @@ LEVELS = [
     {"tokenizer"},
     {"data"},
     {"web", "plots"},
+    {"locks"},
     {"text", "files", "hardware", "workers"},
     {"config"},
     {"errors"},

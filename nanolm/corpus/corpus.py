@@ -19,7 +19,8 @@ from nanolm.config import plain
 from nanolm.corpus.prepare import SPLITS, write_corpus
 from nanolm.data.base import DataConfig
 from nanolm.errors import ConfigError, DataError
-from nanolm.files import built_once, fingerprint, read_json
+from nanolm.files import fingerprint, read_json
+from nanolm.locks import built_once
 from nanolm.tokenizer.base import BOS, EOS, Tokenizer, TokenizerConfig, load_tokenizer
 from nanolm.workers import BLOCK, spread
 

@@ -19,7 +19,8 @@ from nanolm.config import build, fill
 from nanolm.corpus.corpus import Corpus, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.errors import ConfigError, NanolmError, RunError
-from nanolm.files import read_json, sha256, taken, write_json
+from nanolm.files import read_json, sha256, write_json
+from nanolm.locks import try_lock
 from nanolm.model.config import ModelConfig
 from nanolm.model.fast.int8 import quantize as round_weights
 from nanolm.model.fast.restore import is_rounded, restored
@@ -173,12 +174,15 @@ class Run:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Nobody else trains in this folder meanwhile, else RunError; what a killed process left in it is cleared."""
-        with open(self.folder / ".lock", "w") as lock:
-            if not taken(lock):
-                raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it")
+        lock = try_lock(self.folder / ".lock")
+        if lock is None:
+            raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it")
+        try:
             for part in self.folder.glob(".*.part"):  # of a file that was being written when a process was killed
                 part.unlink()
             yield
+        finally:
+            lock.release()
 
 
 def new_folder(outputs: Path, *parts: str | None) -> Path:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from nanolm.corpus.corpus import Corpus, Encoded, encode_corpus
-from nanolm.files import cached, fingerprint
+from nanolm.files import fingerprint
+from nanolm.locks import cached
 from nanolm.runs.run import Run
 from nanolm.scoring.score import score_nats
 from nanolm.scoring.speller import spelling_bits

@@ -9,7 +9,8 @@ import numpy as np
 
 from nanolm.corpus.corpus import Corpus
 from nanolm.data.base import DataConfig
-from nanolm.files import cached, fingerprint
+from nanolm.files import fingerprint
+from nanolm.locks import cached
 
 
 def floor_bpb(data: DataConfig, corpus: Corpus, split: str) -> float | None:

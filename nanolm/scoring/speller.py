@@ -13,7 +13,8 @@ import numpy as np
 
 from nanolm.corpus.corpus import Corpus
 from nanolm.errors import RunError
-from nanolm.files import built_once, cached, fingerprint, read_json, write_json
+from nanolm.files import fingerprint, read_json, write_json
+from nanolm.locks import built_once, cached
 from nanolm.text import split_words
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.workers import count

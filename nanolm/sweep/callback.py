@@ -7,19 +7,21 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NoReturn
 
+from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nanolm.files import taken, write_json
+from nanolm.files import write_json
+from nanolm.locks import try_lock
 from nanolm.sweep.jobs import BEGUN, NOTE, last_part, named
 
 STOP = ".stop"  # a file in the sweep's folder that asks all its jobs, wherever they run, to save and stop
 
 
-current: tuple[Path, IO[str]] | None = None  # this process's sweep, once Hydra has begun it, and its open lock
+current: tuple[Path, FileLock] | None = None  # this process's sweep, once Hydra has begun it, and its lock
 
 
 def swept_keys(overrides: list[str]) -> list[str]:
@@ -53,8 +55,8 @@ class Sweep(Callback):
             with open_dict(sweeper):  # the same trials again, so that a search goes on
                 sweeper.sampler.seed = 1 if sweeper.sampler.get("seed") is None else sweeper.sampler.seed
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115 (held while this process lives)
-        if not taken(lock):
+        lock = try_lock(folder / ".lock")  # held while this process lives
+        if lock is None:
             _refuse(f"{folder}: another process is at this sweep; wait for its end or stop it")
         (folder / STOP).unlink(missing_ok=True)
         shutil.rmtree(folder / BEGUN, ignore_errors=True)
@@ -63,7 +65,7 @@ class Sweep(Callback):
         current = folder, lock
 
 
-def _refuse(line: str) -> None:
+def _refuse(line: str) -> NoReturn:
     """Ends the sweep before it begins; Hydra would turn an exception of its callback into a warning."""
     print(f"train.py: {line}", file=sys.stderr)
     raise SystemExit(1)

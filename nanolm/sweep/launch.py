@@ -25,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nanolm.errors import ConfigError, NanolmError, one_line
-from nanolm.files import taken
+from nanolm.locks import try_lock
 from nanolm.sweep import callback
 from nanolm.sweep.callback import STOP
 from nanolm.sweep.jobs import BEGUN, NOTE, Job, job_name, record_failure, report
@@ -146,9 +146,10 @@ def _stop_jobs(sweep: Path) -> None:
     (sweep / STOP).touch()
     end = time.monotonic() + STOP_SECONDS
     for file in sweep.glob("*/.lock"):
-        with open(file) as held:
-            while not taken(held) and time.monotonic() < end:
-                time.sleep(0.1)
+        while not (free := try_lock(file)) and time.monotonic() < end:
+            time.sleep(0.1)
+        if free:
+            free.release()
 
 
 def guarded(sweep: Callable[[], Any]) -> None:
