@@ -1,10 +1,11 @@
 # make demo: sets up and runs the main job.  make test: sets up and runs the tests.  make bench: benchmarks/RESULTS.md.
-# VENV=... puts the environment elsewhere.
+# make test-bf16: the tests that train and score, with precision=auto forced to bf16.  VENV=... puts the environment elsewhere.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+BF16 = training resume formats optim evaluating quantize generator decoding_measures bits
 
-.PHONY: demo check test test-all bench conf lint clean
+.PHONY: demo check test test-all test-bf16 bench conf lint clean
 
 demo: $(VENV)/ready
 	$(RUN) train.py experiment=demo
@@ -15,6 +16,9 @@ test: $(VENV)/ready-dev lint
 
 test-all: $(VENV)/ready-dev lint
 	$(RUN) -m pytest
+
+test-bf16: $(VENV)/ready-dev
+	NANOLM_TEST_PRECISION=bf16 $(RUN) -m pytest -m "not slow" $(BF16:%=tests/test_%.py)
 
 check: $(VENV)/ready
 	$(RUN) benchmarks/check.py

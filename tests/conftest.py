@@ -1,4 +1,8 @@
-"""What several tests share: a real browser, and no GPU: tests compare to the bit, which a GPU's sums don't promise."""
+"""What several tests share: a real browser, one precision on every machine, and no GPU, whose sums promise no bits.
+
+`precision=auto` means fp32 in the tests, whatever the CPU has; NANOLM_TEST_PRECISION=bf16 makes it bf16, right on any
+CPU and slow on most.
+"""
 
 import os
 import shutil
@@ -7,7 +11,18 @@ from typing import Any
 
 import pytest
 
+from nanolm import hardware
+
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+PRECISION = os.environ.get("NANOLM_TEST_PRECISION", "fp32")
+instructions = hardware.cpu_has
+
+
+def pytest_configure() -> None:
+    """Lets `precision=auto` find what the tests were asked to run in."""
+    if PRECISION not in ("fp32", "bf16"):
+        pytest.exit(f"NANOLM_TEST_PRECISION={PRECISION}: must be fp32 or bf16", returncode=4)
+    hardware.cpu_has = lambda kind: PRECISION == "bf16" if kind == "bf16" else instructions(kind)
 
 
 @pytest.fixture(scope="session")

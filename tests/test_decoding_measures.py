@@ -76,7 +76,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("decoding")
     write_documents(folder / "text.txt", 150)
     words = build("tokenizer", {"name": "word", "minfreq": 20})
-    train(tiny_config(folder, tokenizer=words, data={"test": 0.3}, epochs=1, model={"nblocks": 1}))
+    train(tiny_config(folder, tokenizer=words, data={"test": 0.3}, epochs=1, model={"nblocks": 1}, precision="fp32"))
     return folder / "out"
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def check_files(folder: Path, score: Score) -> list[dict[str, str]]:
 
 def test_its_own_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path)
-    score = evaluate(str(run), outputs=tmp_path, device="cpu", precision="fp32")
+    score = evaluate(str(run), outputs=tmp_path, device="cpu")
     corpus = load_corpus(Run.open(run).data(), tmp_path / "cache")
     assert np.array_equal(score.bytes, corpus.nbytes("test"))
     (folder,) = (tmp_path / "evaluations").iterdir()
@@ -77,15 +78,27 @@ def test_its_own_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "the test split",
     ):
         assert word in out
+    assert "bf16" not in out
     assert "floor" not in out  # nobody knows it for files
     assert evaluate(str(run), split="val", outputs=tmp_path, device="cpu").bpb != score.bpb
+
+
+def test_bf16_is_asked_for_by_name_and_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path)
+    usual = evaluate(str(run), outputs=tmp_path, device="cpu")
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this CPU may lack the instructions
+        rough = evaluate(str(run), outputs=tmp_path, device="cpu", precision="bf16")
+    assert 0 < abs(usual.bpb - rough.bpb) < 0.05
+    assert "in bf16: not to be compared" in capsys.readouterr().out
 
 
 def test_other_text_is_scored_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, other = make_run(tmp_path), tmp_path / "other.txt"
     other.write_text('Ann met "Dee", & a <b>Zébra</b>!\nann met\nann met\n\n' + "bob saw the dog and " * 30)
     data = Files(path=str(other))
-    score = evaluate(str(run), data, outputs=tmp_path, device="cpu", precision="fp32")
+    score = evaluate(str(run), data, outputs=tmp_path, device="cpu")
     texts = ["ann met dee a b zébra b .", "ann met", "ann met", ("bob saw the dog and " * 30).strip()]
     assert score.bytes.tolist() == [len(text.encode()) + 1 for text in texts]
     assert score.tokens == sum(len(text.split()) + 1 for text in texts)
@@ -100,7 +113,7 @@ def test_tokens_that_csv_would_trip_over(tmp_path: Path) -> None:
     run, other = make_run(tmp_path, normalise="none"), tmp_path / "other.jsonl"
     other.write_text('{"text": "ann, met\\n\\"dee\\" \\r\\u0000, \\nann"}')
     data = Files(path=str(other))  # data.normalise=clean is the default, the run's own is meant
-    score = evaluate(str(run), data, outputs=tmp_path, device="cpu", precision="fp32")
+    score = evaluate(str(run), data, outputs=tmp_path, device="cpu")
     tokens = check_files(next((tmp_path / "evaluations").iterdir()), score)
     assert [row["token"] for row in tokens][:3] == ["ann", ",", " "]
 
@@ -122,7 +135,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     error(ConfigError, r"data\.limit=5", data=Files(path=text, limit=5))
     error(ConfigError, "split=val: every document", data=Files(path=text), split="val")
     error(ConfigError, "split=tets: must be one of", split="tets")
-    error(ConfigError, "precision=fp8", precision="fp8")
+    error(ConfigError, "precision=auto: must be one of fp32, bf16", precision="auto")
     error(RunError, "nowhere: no run folder", run="nowhere")
     error(DataError, r"missing\.txt", data=Files(path="missing.txt"))
     (run / "speller.json").write_text("[]")

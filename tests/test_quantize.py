@@ -108,7 +108,7 @@ def test_training_wants_whole_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:quantize=bf16")  # where the CPU lacks the instructions
-def test_the_scores_of_both_precisions(tmp_path: Path) -> None:
+def test_rounded_weights_score_a_little_differently(tmp_path: Path) -> None:
     from nanolm.training.train import train
 
     train(untrained.tiny_config(tmp_path, epochs=1))

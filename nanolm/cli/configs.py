@@ -58,7 +58,7 @@ class EvaluateConfig(RunConfig):
 
     data: Optional[DataConfig] = None
     split: str = knob("test", "train | val | test: of the run's own documents")
-    precision: str = knob("auto", "auto | fp32 | bf16")
+    precision: str = knob("fp32", "fp32 | bf16: such scores compare with each other only")
     quantize: Optional[str] = knob(None, "bf16 | int8: of the weights")
 
 

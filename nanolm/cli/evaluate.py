@@ -32,7 +32,7 @@ def evaluate(
     split: str = "test",
     outputs: str | Path = "outputs",
     device: str = "auto",
-    precision: str = "auto",
+    precision: str = "fp32",
     quantize: str | None = None,
 ) -> Score:
     """Scores a split of the run's own corpus, or all of `data`; prints the figures and writes the two files.
@@ -40,6 +40,7 @@ def evaluate(
     The files: outputs/evaluations/<run>-<what>-<8 hex digits>/. Raises NanolmError for whatever the user can mend.
     """
     one_of("split", split, ("train", "val", "test"))
+    one_of("precision", precision, ("fp32", "bf16"))
     opened, cache, where = Run.open(find_run(run, outputs)), Path(outputs, "cache"), pick_device(device)
     check_quantize(quantize, where)
     tokenizer, model = opened.tokenizer(), opened.model("best", where, quantize)
@@ -59,6 +60,8 @@ def evaluate(
     score = score_nats(nats, encoded, nbytes, spelling)
     write_files(folder, encoded, nats, tokenizer, score)
     scored = f"the {split} split of its own data" if data is None else f"all of data={data.name}"
+    if precision == "bf16":
+        scored = f"{scored} in bf16: not to be compared with scores in fp32"
     show({"run": opened.folder, "scored": f"{scored}, data.normalise={tokenizer.normalise}"}, score)
     if (known := floor(source, texts, nbytes)) is not None:
         print(f"{'floor':15} {known:.4f} bits per byte")

@@ -63,10 +63,12 @@ def score_nats(nats: np.ndarray, encoded: Encoded, nbytes: np.ndarray, spelling:
     )
 
 
-def token_nats(model: Transformer, encoded: Encoded, context: int, device: torch.device, precision: str) -> np.ndarray:
+def token_nats(
+    model: Transformer, encoded: Encoded, context: int, device: torch.device, precision: str = "fp32"
+) -> np.ndarray:
     """float32 (ids,): -ln P of every token but <BOS>, each scored once; dropout is off meanwhile.
 
-    precision: fp32 or bf16.
+    precision: fp32, so that the figures of all machines can stand in one table, or bf16.
     """
     nats = np.zeros(len(encoded.ids), np.float32)
     following = np.array(encoded.offsets[:-1]) + 1  # the next place to be scored in each document

@@ -134,7 +134,7 @@ def evaluate(session: Session, split: str) -> Score:
     job = session.job
     with session.stop.at_once(), timed(session.progress):
         spelling = spelling_bits(job.corpus, split, job.tokenizer, job.cache)
-        nats = token_nats(job.judged, job.encoded[split], job.context, job.device, job.precision)
+        nats = token_nats(job.judged, job.encoded[split], job.context, job.device)
         result = score_nats(nats, job.encoded[split], job.corpus.nbytes(split), spelling)
     if not math.isfinite(result.bpb):
         raise NanolmError(f"the {split} loss is {result.loss} after step {session.progress.step}: lower optim.lr")

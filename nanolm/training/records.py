@@ -39,6 +39,7 @@ def first_status(job: Job, run: Run, progress: Progress) -> dict[str, Any]:
         "documents": job.corpus.counts,
         "vocabulary": len(job.tokenizer),
         "context": job.context,
+        "precision": job.precision,  # of the training; scores are measured in fp32
         "parameters": job.model.summary(),
         "steps": run.manifest["plan"]["steps"],
     }

@@ -113,7 +113,7 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
             table.add_row(split, f"{bpb:.4f}", *above, f"{figures[f'{split}_ppl']:.2f}")
     console.print(table)
     lines = [
-        "* per token: compares with the same tokenizer only",
+        f"* per token: compares with the same tokenizer only; trained in {session.job.precision}, scored in fp32",
         f"best after {figures['best_epoch']:.3g} of {figures['epochs']:.3g} epochs; {duration(figures['seconds'])}, "
         f"{figures['tokens_per_s']:,.0f} tokens/s, {figures['memory_mb']:,.0f} MB of memory at most",
         "curves: " + ", ".join(str(folder / name) for name in CURVES),
