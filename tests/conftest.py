@@ -22,7 +22,7 @@ def pytest_configure() -> None:
     """Lets `precision=auto` find what the tests were asked to run in."""
     if PRECISION not in ("fp32", "bf16"):
         pytest.exit(f"NANOLM_TEST_PRECISION={PRECISION}: must be fp32 or bf16", returncode=4)
-    hardware.cpu_has = lambda kind: PRECISION == "bf16" if kind == "bf16" else instructions(kind)
+    hardware.cpu_has = lambda kind: PRECISION == "bf16" if kind == "bf16" else instructions(kind)  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="session")
