@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nanolm.config import build, options
-from nanolm.decode import filters, greedy
+from nanolm.decode import autoregressive, filters
 from nanolm.decode.base import DecodeConfig, Hypothesis
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
@@ -181,7 +181,7 @@ def test_finished_rows_leave_the_batch_and_copies_share_the_reading() -> None:
 def test_looking_at_the_device_less_often_changes_nothing(config: Greedy, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy(eos=2.0)
     often = run(config, toy, PROMPTS)
-    monkeypatch.setitem(greedy.LOOK, "cpu", 5)
+    monkeypatch.setitem(autoregressive.LOOK, "cpu", 5)
     assert run(config, toy, PROMPTS) == often
     assert first_streamed(config, toy, PROMPTS[0], (3, 0)) == often[0][0].ids
 

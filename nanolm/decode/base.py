@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Rows = Sequence[Sequence[int]]
+Ids = Sequence[Sequence[int]]  # of several prompts; or the whole numbers that are their seeds
 
 
 class Stepper(Protocol):
@@ -74,7 +74,7 @@ class DecodeConfig:
         """How many rows of a batch one prompt takes."""
         return self.num_return_sequences
 
-    def decode(self, model: Stepper, prompts: Rows, context: int, seeds: Rows) -> list[list[Hypothesis]]:
+    def decode(self, model: Stepper, prompts: Ids, context: int, seeds: Ids) -> list[list[Hypothesis]]:
         """`num_return_sequences` hypotheses for each prompt, the best first.
 
         prompts: ids, at least one (<BOS>) and at most `context` each. seeds: whole numbers >= 0 per prompt, from which
@@ -89,30 +89,29 @@ class DecodeConfig:
         for which, hypothesis in enumerate(self.decode(model, [prompt], context, [seed])[0]):
             yield from ((which, token) for token in hypothesis.ids)
 
-    def limits(self, prompts: Rows, context: int) -> list[int]:
+    def limits(self, prompts: Ids, context: int) -> list[int]:
         """How many new tokens each prompt has room for: the last one is never fed back, so it needs no position."""
         rooms = [context + 1 - len(prompt) for prompt in prompts]
         if not all(prompts) or min(rooms, default=1) < 1:
             raise ValueError(f"a prompt must have 1 to {context} ids")
         return [min(room, self.max_new_tokens or room) for room in rooms]
 
-    def filter(self, scores: "Tensor", history: "Tensor", length: int, new: int) -> "Tensor":
+    def filter(self, scores: "Tensor", history: "Tensor", new: int) -> "Tensor":
         """Scores (B, V) after the shared filters, in the order of transformers.
 
-        history (B, T): in its first `length` columns all ids of each row so far, left-padded; new: how many of them are
-        not the prompt's.
+        history (B, T): all ids of each row so far, left-padded; new: how many of them are not the prompt's.
         """
         before = scores
         if self.repetition_penalty != 1:
-            scores = filters.repetition_penalty(scores, history[:, :length], self.repetition_penalty)
+            scores = filters.repetition_penalty(scores, history, self.repetition_penalty)
         if self.no_repeat_ngram_size:
-            scores = filters.no_repeat_ngram(scores, history[:, :length], self.no_repeat_ngram_size)
+            scores = filters.no_repeat_ngram(scores, history, self.no_repeat_ngram_size)
         if new >= self.min_new_tokens:
             return filters.suppress(scores, range(EOS))
         return filters.unless_stuck(filters.suppress(scores, range(EOS + 1)), before, EOS)
 
 
-def prefill(model: Stepper, prompts: Rows, copies: int) -> tuple["Tensor", Any, "Tensor"]:
+def prefill(model: Stepper, prompts: Ids, copies: int) -> tuple["Tensor", Any, "Tensor"]:
     """Reads all prompts in one step, then repeats each `copies` times: history (B, T), cache, logits (B, V).
 
     Shorter prompts are padded on the left, so that all rows go on in the same column. B = len(prompts) * copies.

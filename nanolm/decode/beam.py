@@ -9,7 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Union
 
 from nanolm.config import between, knob, one_of
-from nanolm.decode.base import DecodeConfig, Hypothesis, Rows, Stepper, prefill
+from nanolm.decode.base import DecodeConfig, Hypothesis, Ids, Stepper, prefill
 from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import EOS
 
@@ -45,36 +45,35 @@ class Beam(DecodeConfig):
         """How many rows of a batch one prompt takes."""
         return self.num_beams
 
-    def decode(self, model: Stepper, prompts: Rows, context: int, seeds: Rows) -> list[list[Hypothesis]]:
+    def decode(self, model: Stepper, prompts: Ids, context: int, seeds: Ids) -> list[list[Hypothesis]]:
         """See DecodeConfig.decode; no chance in it. Fewer hypotheses than asked for where no more are possible."""
         import torch
 
-        width, read = self.num_beams, max(map(len, prompts))
+        width = self.num_beams
         searches = live = [Search(self, limit) for limit in self.limits(prompts, context)]
-        history, cache, logits = prefill(model, prompts, width)
-        space = history.new_zeros(len(history), max(search.limit for search in searches))
-        history = torch.cat([history, space], 1)  # (B * width, read + longest limit)
+        history, cache, logits = prefill(model, prompts, width)  # history: (B * width, columns)
+        start = history.shape[1]
         totals = torch.tensor([0.0] + [-inf] * (width - 1), device=model.device).repeat(len(prompts))
         nats = torch.zeros_like(totals)
-        for new in range(1, space.shape[1] + 1):
+        for new in range(1, max(search.limit for search in searches) + 1):
             logprobs = logits.log_softmax(-1)  # over the whole vocabulary, before the filters
-            scores = self.filter(logprobs, history, read + new - 1, new - 1) + totals[:, None]
-            for search, candidates in zip(live, best(scores, logprobs, nats, width), strict=True):
-                search.advance(candidates, history[:, read : read + new - 1], new)
+            scores = self.filter(logprobs, history, new - 1) + totals[:, None]
+            for search, candidates in zip(live, top_candidates(scores, logprobs, nats, width), strict=True):
+                search.advance(candidates, history[:, start:], new)
             live = [search for search in live if search.beams]
             if not live:
                 break
-            beams = [beam for search in live for beam in seated(search.beams)]
+            beams = [beam for search in live for beam in in_place_of_parents(search.beams)]
             rows = [beam.row for beam in beams]
             if rows != list(range(len(history))):
                 index = torch.tensor(rows, device=model.device)
                 cache.select(index)
                 history = history[index]
-            tokens = torch.tensor([beam.token for beam in beams], device=model.device)
+            tokens = torch.tensor([[beam.token] for beam in beams], device=model.device)
             totals = torch.tensor([beam.score for beam in beams], device=model.device)
             nats = torch.tensor([beam.nats for beam in beams], device=model.device)
-            history[:, read + new - 1] = tokens
-            logits = model.step(tokens[:, None], cache)
+            history = torch.cat([history, tokens], 1)
+            logits = model.step(tokens, cache)
         return [search.hypotheses[: self.num_return_sequences] for search in searches]
 
 
@@ -87,27 +86,33 @@ class Candidate(NamedTuple):
     token: int
 
 
-def best(scores: "Tensor", logprobs: "Tensor", nats: "Tensor", width: int) -> list[list[Candidate]]:
+def top_candidates(scores: "Tensor", logprobs: "Tensor", nats: "Tensor", width: int) -> list[list[Candidate]]:
     """The 2 * width best candidates of every prompt, best first: so many that `width` of them don't end in <EOS>.
 
     scores, logprobs: (prompts * width, V), of each beam with each token more; nats: (prompts * width,), before it.
     """
-    size = width * scores.shape[1]  # scores of one prompt
-    top, flat = scores.view(-1, size).topk(2 * width)
-    sums = logprobs.view(-1, size).gather(1, flat) + nats.view(-1, width).gather(1, flat // scores.shape[1])
-    table = zip(top.tolist(), sums.tolist(), flat.tolist(), strict=True)
-    return [
-        [Candidate(a, b, *divmod(prompt * size + at, scores.shape[1])) for a, b, at in zip(*lists, strict=True)]
-        for prompt, lists in enumerate(table)
-    ]
+    vocabulary = scores.shape[1]
+    top, flat = scores.view(-1, width * vocabulary).topk(2 * width)  # (prompts, 2 * width)
+    beams, tokens = flat // vocabulary, flat % vocabulary
+    sums = logprobs.view(-1, width * vocabulary).gather(1, flat) + nats.view(-1, width).gather(1, beams)
+    found = []
+    for prompt, columns in enumerate(zip(top.tolist(), sums.tolist(), beams.tolist(), tokens.tolist(), strict=True)):
+        candidates = zip(*columns, strict=True)
+        found.append([Candidate(score, sum_, prompt * width + beam, token) for score, sum_, beam, token in candidates])
+    return found
 
 
-def seated(beams: list[Candidate]) -> list[Candidate]:
-    """The beams of a prompt, the best of each parent in the parent's place: less of the cache moves."""
-    heirs: dict[int, Candidate] = {}
-    others = [beam for beam in beams if heirs.setdefault(beam.row, beam) is not beam]
-    first = beams[0].row - beams[0].row % len(beams)
-    return [heirs.get(row) or others.pop() for row in range(first, first + len(beams))]
+def in_place_of_parents(beams: list[Candidate]) -> list[Candidate]:
+    """The beams of a prompt, the best of each parent in the parent's row: less of the cache moves."""
+    first_of: dict[int, Candidate] = {}
+    others = []
+    for beam in beams:
+        if beam.row in first_of:
+            others.append(beam)
+        else:
+            first_of[beam.row] = beam
+    start = beams[0].row - beams[0].row % len(beams)
+    return [first_of[row] if row in first_of else others.pop() for row in range(start, start + len(beams))]
 
 
 class Search:
@@ -133,8 +138,12 @@ class Search:
 
     def _can_improve(self, new: int) -> bool:
         """Whether the best beam could still get among the hypotheses; with `never`, at the best length for it."""
-        lead, config = self.beams[0].score, self.config
-        if len(self.hypotheses) < config.num_beams or lead == -inf:
-            return lead > -inf
+        config, best = self.config, self.beams[0].score
+        if best == -inf:
+            return False
+        if len(self.hypotheses) < config.num_beams:
+            return True
+        if config.early_stopping is True:
+            return False
         length = self.limit if config.early_stopping == "never" and config.length_penalty > 0 else new
-        return config.early_stopping is not True and lead / length**config.length_penalty > self.hypotheses[-1].score
+        return best / length**config.length_penalty > self.hypotheses[-1].score

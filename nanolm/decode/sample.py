@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Optional
 
 from nanolm.config import between, knob
 from nanolm.decode import filters
-from nanolm.decode.base import Rows, Stepper
-from nanolm.decode.greedy import Chooser, Greedy
+from nanolm.decode.autoregressive import Autoregressive, Picker
+from nanolm.decode.base import Ids, Stepper
+from nanolm.decode.greedy import check_one_answer, likeliest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass
-class Sample(Greedy):
+class Sample(Autoregressive):
     """Chance with a temperature; the filters are off by default, so that the model speaks for itself."""
 
     name: str = "sample"
@@ -32,16 +33,13 @@ class Sample(Greedy):
         between("decode.top_p", self.top_p, 0, 1)
         between("decode.min_p", self.min_p, 0, 1)
         super().__post_init__()
+        if self.temperature == 0:
+            check_one_answer(self.num_return_sequences)
 
-    @property
-    def certain(self) -> bool:
-        """Whether chance has no part in it."""
-        return self.temperature == 0
-
-    def chooser(self, model: Stepper, length: int, seeds: Rows) -> Chooser:
+    def picker(self, model: Stepper, length: int, seeds: Ids) -> Picker:
         """Draws copy c of a prompt from the numbers that (*seed, c) gives, one per token."""
-        if self.certain:
-            return super().chooser(model, length, seeds)
+        if self.temperature == 0:
+            return lambda scores, rows, new: likeliest(scores)
         import numpy as np
         import torch
 

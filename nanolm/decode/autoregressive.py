@@ -1,0 +1,144 @@
+"""Token after token: the loop that greedy decoding and sampling share. Each row of the batch lives alone.
+
+In: prompts as ids, and what picks the next token of a row. Out: their continuations, whole or as they are written.
+A row is one continuation of one prompt. Knows no text and no beams.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from nanolm.decode.base import DecodeConfig, Hypothesis, Ids, Stepper, prefill
+from nanolm.tokenizer.base import EOS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# (filtered scores (B, V), which row each line is (B,), tokens so far) -> the next tokens (B,)
+Picker = Callable[["Tensor", "Tensor", int], "Tensor"]
+SHRINK = 0.75  # ended rows leave when at most so many are left: a leaving copies the cache, a stay costs their step
+LOOK = {"cuda": 8}  # the loop asks only every so many steps whether rows have ended: each look waits for the device
+
+
+class Step(NamedTuple):
+    """One new token of each row that is in the batch."""
+
+    rows: "Tensor"  # (B,)
+    tokens: "Tensor"  # (B,)
+    logprobs: "Tensor"  # (B,), nats
+
+
+class Autoregressive(DecodeConfig):
+    """What greedy and sample inherit: they only say how the next token is picked."""
+
+    def picker(self, model: Stepper, length: int, seeds: Ids) -> Picker:
+        """What picks up to `length` next tokens for each of the rows."""
+        raise NotImplementedError
+
+    def decode(self, model: Stepper, prompts: Ids, context: int, seeds: Ids) -> list[list[Hypothesis]]:
+        """See DecodeConfig.decode. The copies of one prompt share its prefill."""
+        import torch
+
+        limits = self.row_limits(prompts, context)
+        ids = torch.full((len(limits), max(limits)), EOS, device=model.device)
+        nats = torch.zeros(ids.shape, device=model.device)
+        steps = list(self.steps(model, prompts, limits, seeds))
+        rows = torch.cat([step.rows for step in steps])
+        columns = torch.cat([torch.full_like(step.rows, new) for new, step in enumerate(steps)])
+        ids[rows, columns] = torch.cat([step.tokens for step in steps])
+        nats[rows, columns] = torch.cat([step.logprobs for step in steps])
+        found = [cut(*row) for row in zip(ids.tolist(), nats.tolist(), limits, strict=True)]
+        return [found[start : start + self.width] for start in range(0, len(found), self.width)]
+
+    def stream_all(
+        self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
+        """(hypothesis, id) of all hypotheses, a token of each in turn; <EOS> is the last of a hypothesis."""
+        ended: set[int] = set()
+        for step in self.steps(model, [prompt], self.row_limits([prompt], context), [seed]):
+            for row, token in zip(step.rows.tolist(), step.tokens.tolist(), strict=True):
+                if row not in ended:
+                    yield row, token
+                if token == EOS:
+                    ended.add(row)
+            if len(ended) == self.width:
+                return
+
+    def row_limits(self, prompts: Ids, context: int) -> list[int]:
+        """How many new tokens each row has room for."""
+        return [limit for limit in self.limits(prompts, context) for _ in range(self.width)]
+
+    def steps(self, model: Stepper, prompts: Ids, limits: Sequence[int], seeds: Ids) -> Iterator[Step]:
+        """A step of all rows in the batch after the other; limits: one per row.
+
+        A row goes on after its <EOS> until it leaves the batch: the reader cuts. At its limit it leaves at once.
+        """
+        pick = self.picker(model, max(limits), seeds)
+        batch = Batch(model, prompts, self.width, limits)
+        for new in range(max(limits)):
+            scores = self.filter(batch.logits, batch.history[:, : batch.length], new)
+            tokens = pick(scores, batch.rows, new)
+            yield Step(batch.rows, tokens, batch.logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0])
+            batch.add(tokens)
+            if not any(batch.running):
+                return
+            batch.read_last()
+
+
+class Batch:
+    """The rows that are being written, and what the model has to know of them.
+
+    rows (B,): which row each line is. history (B, columns): in the first `length` columns the ids so far. running: of
+    each line, whether it has neither ended nor reached its limit, as far as the host has looked.
+    """
+
+    def __init__(self, model: Stepper, prompts: Ids, copies: int, limits: Sequence[int]) -> None:
+        import torch
+
+        self.model, self.limits, self.new = model, list(limits), 0
+        self.running, self.unseen = [True] * len(limits), list["Tensor"]()
+        prompt, self.cache, self.logits = prefill(model, prompts, copies)
+        self.length = prompt.shape[1]
+        self.history = torch.cat([prompt, prompt.new_zeros(len(prompt), max(limits))], 1)
+        self.rows = torch.arange(len(limits), device=model.device)
+
+    def add(self, tokens: "Tensor") -> None:
+        """Writes down the next token (B,) of each line, and lets lines go that have ended, once they are many."""
+        self.history[:, self.length] = tokens
+        self.length, self.new = self.length + 1, self.new + 1
+        self.unseen.append(tokens)
+        at_limit = self.new in self.limits
+        if at_limit or len(self.unseen) == LOOK.get(self.model.device.type, 1):
+            self._look()
+            left = sum(self.running)
+            if 0 < left < len(self.running) and (at_limit or left <= SHRINK * len(self.running)):
+                self._shrink()
+
+    def read_last(self) -> None:
+        """The model reads the last tokens; `logits` (B, V) are those of what follows."""
+        self.logits = self.model.step(self.history[:, self.length - 1 : self.length], self.cache)
+
+    def _look(self) -> None:
+        """Finds out which lines still run; waits for the device."""
+        import torch
+
+        seen, self.unseen = torch.stack(self.unseen, 1).tolist(), []
+        for line, ids in enumerate(seen):
+            if EOS in ids or self.new >= self.limits[line]:
+                self.running[line] = False
+
+    def _shrink(self) -> None:
+        """Only the running lines stay."""
+        import torch
+
+        keep = torch.tensor(self.running, device=self.model.device).nonzero()[:, 0]
+        self.cache.select(keep)
+        self.history, self.rows = self.history[keep], self.rows[keep]
+        self.limits = [limit for limit, runs in zip(self.limits, self.running, strict=True) if runs]
+        self.running = [True] * len(self.limits)
+
+
+def cut(ids: list[int], nats: list[float], limit: int) -> Hypothesis:
+    """The hypothesis in a row of ids and log-probabilities: up to its <EOS>, or to its limit."""
+    finished = EOS in ids[:limit]
+    size = ids.index(EOS) + 1 if finished else limit
+    return Hypothesis(ids[:size], sum(nats[:size]), sum(nats[:size]), finished)
