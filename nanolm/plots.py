@@ -102,7 +102,7 @@ def _legend(axes: "Axes", floor: float | None) -> None:
     axes.legend(fontsize=8, loc="upper right")  # seeking the best place takes seconds
 
 
-def knob(path: Path, labels: Labels, ticks: list[str], best: np.ndarray, every: np.ndarray) -> None:
+def scores_by_knob(path: Path, labels: Labels, ticks: list[str], best: np.ndarray, every: np.ndarray) -> None:
     """Scores over the values of one knob. best: (3, values) places on `ticks`, scores, sds; every: (2, runs)."""
     with _figure(path, f"{labels[1]} over {labels[0]}", labels) as axes:
         axes.plot(*every, ".", color=GREY)

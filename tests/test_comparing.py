@@ -15,14 +15,15 @@ import pytest
 from comparing_runs import config, make_run
 from tiny_run import tiny_config
 
-from nanolm.comparing.cells import cells, plain
+from nanolm.comparing.cells import cell_texts, fitting
+from nanolm.comparing.columns import COLUMNS, METRICS, Column, format_value
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
-from nanolm.comparing.figures import independent
-from nanolm.comparing.records import Record, collect, find, flat, from_wandb, read
+from nanolm.comparing.figures import independent_knobs
+from nanolm.comparing.records import Record, collect, find_runs, flatten, from_wandb, read_record
 from nanolm.comparing.reference import add_baselines
-from nanolm.comparing.statistics import paired_bootstrap, pooled_sd, power_law, seed_margin, verdict
-from nanolm.comparing.table import Table, tables
+from nanolm.comparing.table import Table
+from nanolm.comparing.verdicts import ranked_tables
 from nanolm.config import build
 from nanolm.config import plain as plain_config
 from nanolm.corpus.corpus import fit_tokenizer, load_corpus
@@ -60,14 +61,14 @@ def outputs(tmp_path: Path) -> Path:
 def table_of(*runs: tuple[dict[str, Any], dict[str, Any]], sort: str = "test_bpb", by: tuple[str, ...] = ()) -> Table:
     """The one table of runs given as (changes of the config, status)."""
     full = {"state": "finished", "corpus": "c", "val_bpb": 2.0}
-    records = [Record(f"run{i}", flat(config(**c)), full | s) for i, (c, s) in enumerate(runs)]
-    (table,), _ = tables(records, sort, by)
+    records = [Record(f"run{i}", flatten(config(**c)), full | s) for i, (c, s) in enumerate(runs)]
+    (table,), _ = ranked_tables(records, sort, by)
     return table
 
 
 def test_folding_differing_columns_and_seeds(outputs: Path) -> None:
     records = collect(CompareConfig(sweep="latest", outputs=str(outputs)))
-    (table,), unranked = tables(records, "test_bpb", [])
+    (table,), unranked = ranked_tables(records, "test_bpb", [])
     assert table.knobs == ["model.dims", "model.heads"]
     assert sorted(table.frame["runs"]) == [1, 1, 1, 3]
     seeds = table.frame[table.frame["runs"] == 3].iloc[0]
@@ -82,13 +83,13 @@ def test_folding_differing_columns_and_seeds(outputs: Path) -> None:
 
 
 def test_parameters_tokens_and_compute_of_a_row(outputs: Path) -> None:
-    (table,), _ = tables([read(outputs / "sweeps/dims_heads/dims=32,heads=2,seed=1")], "test_bpb", [])
+    (table,), _ = ranked_tables([read_record(outputs / "sweeps/dims_heads/dims=32,heads=2,seed=1")], "test_bpb", [])
     row = table.frame.iloc[0]
     body = 12 * 32**2 * 2 + 99
     assert (row["embedding"], row["body"]) == (3000 * 32, body)
     assert row["flops"] == 6 * (body + 3000 * 32) * 2_000_000
     assert row["test_ppl"] == 11.0
-    untied = flat({"parameters": {"embedding": 100, "output": 100, "mlp": 10}, "tokens": 1})
+    untied = flatten({"parameters": {"embedding": 100, "output": 100, "mlp": 10}, "tokens": 1})
     assert table_of(({}, untied)).frame.iloc[0]["flops"] == 6 * 110
 
 
@@ -100,10 +101,10 @@ def test_a_seed_run_again_counts_once() -> None:
 
 
 def test_other_corpora_stand_in_other_tables() -> None:
-    records = [Record(c, flat(config()), {"state": "finished", "corpus": c, "val_bpb": 1.0}) for c in "baa"]
+    records = [Record(c, flatten(config()), {"state": "finished", "corpus": c, "val_bpb": 1.0}) for c in "baa"]
     records[1].config["seed"] = 2
     records[2].config["epochs"] = 3
-    found, _ = tables(records, "val_bpb", [])
+    found, _ = ranked_tables(records, "val_bpb", [])
     assert [table.corpus for table in found] == ["a", "b"]
 
 
@@ -125,81 +126,32 @@ def test_sorting_and_grouping() -> None:
 
 def test_sorting_a_column_with_gaps() -> None:
     runs = [({"epochs": value}, {"test_bpb": 2.0 + i}) for i, value in enumerate([None, 5.0, 1])]
-    assert [plain(value) for value in table_of(*runs, sort="epochs").frame["epochs"]] == ["1", "5", ""]
+    assert [format_value(value) for value in table_of(*runs, sort="epochs").frame["epochs"]] == ["1", "5", ""]
 
 
 def test_without_a_test_split_val_decides() -> None:
     table = table_of(({"model__dims": 1}, {"val_bpb": 2.5}), ({"model__dims": 2}, {"val_bpb": 2.4}))
     assert (table.score, table.frame["val_bpb"].tolist()) == ("val_bpb", [2.4, 2.5])
-    assert any("No intervals" in note for note in table.notes)
+    assert table.frame["low"].isna().all()
+    assert any("it takes the bits of 20 from every run" in note for note in table.notes)
 
 
 def test_knobs_that_others_decide_are_not_drawn() -> None:
     frame = pd.DataFrame({"tokenizer": ["a", "a", "b", "b"], "context": [1, 1, 2, 2], "dims": [3, 4, 3, 4]})
-    assert independent(frame, list(frame)) == ["tokenizer", "dims"]
-
-
-def test_the_bootstrap_covers_the_true_difference() -> None:
-    rng = np.random.default_rng(0)
-    hits, widths = 0, []
-    for trial in range(30):
-        nbytes = rng.integers(100, 900, 150)
-        hard = rng.normal(2, 0.5, 150)
-        bits = nbytes * np.array([hard, hard + 0.01 + rng.normal(0, 0.05, 150)])
-        low, high = paired_bootstrap(bits, nbytes, 0, seed=trial)[1]
-        hits += low <= 0.01 <= high
-        widths.append(high - low)
-    assert hits >= 26  # 28 or 29 of 30 are expected
-    assert np.mean(widths) < 0.03  # unpaired, the documents' own spread would make it 0.2
-
-
-def test_the_bootstrap_is_seeded_and_of_a_ratio_of_sums() -> None:
-    rng = np.random.default_rng(1)
-    nbytes = rng.integers(1, 1000, 30)
-    bits = rng.normal(2, 0.3, (3, 30)) * nbytes
-    found = paired_bootstrap(bits, nbytes, 0)
-    assert (found == paired_bootstrap(bits, nbytes, 0)).all()
-    assert (found[0] == 0).all()
-    assert paired_bootstrap(np.array([nbytes, 3 * nbytes]), nbytes, 0)[1] == pytest.approx([2, 2])
-    assert np.isnan(paired_bootstrap(bits[:, :19], nbytes[:19], 0)).all()
-    many = rng.normal(0, 1, 2000)
-    low, high = paired_bootstrap(np.array([0 * many, many]), np.ones(len(many)), 0)[1]
-    assert (high - low) / 2 == pytest.approx(1.96 / math.sqrt(len(many)), rel=0.1)
-
-
-def test_seeds_and_verdicts() -> None:
-    assert pooled_sd([[1.0, 1.2], [2.0], [3.0, 3.2]]) == (pytest.approx(math.sqrt(0.02)), 2)
-    assert pooled_sd([[1.0]])[1] == 0
-    pair = [[1.0, 1.2], [2.0, 2.2]]
-    assert seed_margin(pair[0], pair[1], [*pair, [1.0, 9.0]]) == pytest.approx(4.30 * math.sqrt(0.02))
-    assert seed_margin([1.0], pair[1], [[1.0], *pair]) == pytest.approx(4.30 * math.sqrt(0.02 * 1.5))
-    assert seed_margin([1.0], [2.0], [[1.0], [2.0]]) == 0
-    assert verdict(0.01, -0.01, 0.03, 0.0) == "within the noise (documents)"
-    assert verdict(0.05, 0.03, 0.07, 0.06) == "within the noise (seeds)"
-    assert verdict(0.05, 0.03, 0.07, 0.01) == "worse"
-    assert verdict(0.05, 0.03, 0.07, 0.0) == "worse (one seed)"
-    assert verdict(0.05, math.nan, math.nan, 0.0) == verdict(math.nan, math.nan, math.nan, 0.1) == "unknown"
-    assert verdict(0.05, math.nan, math.nan, 0.01) == "worse"
-
-
-def test_the_power_law_is_found_above_the_floor() -> None:
-    x = [1e5, 1e6, 1e7, 1e8]
-    assert power_law(x, [1.5 + 8 * v**-0.2 for v in x], floor=1.5) == pytest.approx((8, -0.2))
-    assert power_law(x[:3], [3, 2, 1]) is None
-    assert power_law([1, 1, 2, 3], [4, 3, 2, 1]) is None
+    assert independent_knobs(frame, list(frame)) == ["tokenizer", "dims"]
 
 
 def test_which_folders(outputs: Path) -> None:
     sweep = outputs / "sweeps" / "dims_heads"
     make_run(outputs / "alone", config())
-    assert find(CompareConfig(outputs=str(outputs)))[0] == outputs / "alone"
+    assert find_runs(CompareConfig(outputs=str(outputs)))[0] == outputs / "alone"
     for spec in ("latest", "dims_heads", str(sweep)):
-        assert len(find(CompareConfig(sweep=spec, outputs=str(outputs)))) == 9
-    assert len(find(CompareConfig(runs=f"{sweep}/dims=64*"))) == 4
+        assert len(find_runs(CompareConfig(sweep=spec, outputs=str(outputs)))) == 9
+    assert len(find_runs(CompareConfig(runs=f"{sweep}/dims=64*"))) == 4
     with pytest.raises(NanolmError, match=r"sweep=nosuch: no such sweep"):
-        find(CompareConfig(sweep="nosuch", outputs=str(outputs)))
+        find_runs(CompareConfig(sweep="nosuch", outputs=str(outputs)))
     with pytest.raises(NanolmError, match="sweep=latest: no such sweep"):
-        find(CompareConfig(sweep="latest", outputs=str(outputs / "alone")))
+        find_runs(CompareConfig(sweep="latest", outputs=str(outputs / "alone")))
     with pytest.raises(NanolmError, match="nothing to compare"):
         collect(CompareConfig(outputs=str(outputs / "empty")))
     with pytest.raises(ConfigError, match="leave it out"):
@@ -211,22 +163,80 @@ def test_which_folders(outputs: Path) -> None:
 def test_damaged_folders_are_listed(tmp_path: Path, damaged: str, content: bytes) -> None:
     make_run(tmp_path / "run", config())
     (tmp_path / "run" / damaged).write_bytes(content)
-    record = read(tmp_path / "run")
+    record = read_record(tmp_path / "run")
     assert record.trouble
     assert "\n" not in record.trouble
 
 
 def test_a_score_that_is_no_number_is_not_ranked(tmp_path: Path) -> None:
     make_run(tmp_path / "run", config(), {"val_bpb": math.nan, "test_bpb": None})
-    assert read(tmp_path / "run").trouble == "finished without a finite score"
+    assert read_record(tmp_path / "run").trouble == "finished without a finite score"
+
+
+def test_the_best_is_chosen_by_val_and_test_is_reported_of_it() -> None:
+    runs = [({"model__dims": d}, {"val_bpb": v, "test_bpb": t}) for d, v, t in [(1, 2.0, 2.3), (2, 2.1, 2.2)]]
+    table = table_of(*runs, sort="val_bpb")
+    assert table.frame["model.dims"].tolist() == [1, 2]
+    assert table.frame["difference"].tolist() == [0, pytest.approx(-0.1)]
+    assert table.frame["verdict"].iloc[0] == "the best"
+    assert any("chosen by val; differences are those on test" in note for note in table.notes)
+    by_test = table_of(*runs, sort="test_bpb")
+    assert by_test.frame["model.dims"].tolist() == [2, 1]
+    assert by_test.frame["rank"].tolist() == [1, 2]
+    assert any("CHOSEN BY TEST" in note for note in by_test.notes)
+    assert not any("CHOSEN BY TEST" in note for note in table.notes)
+    assert CompareConfig().sort == "val_bpb"
+
+
+def test_a_row_that_does_better_on_test_than_the_best_says_so(tmp_path: Path) -> None:
+    for dims, val in ((64, 1.0), (32, 2.0)):  # val prefers the one that is worse by 0.12 on every test document
+        shift = 0.5 if dims == 64 else 0.0
+        make_run(tmp_path / f"{dims}", config(model__dims=dims), {"val_bpb": val}, shift=shift)
+    (table,), _ = ranked_tables([read_record(tmp_path / name) for name in ("64", "32")], "val_bpb", [])
+    assert table.frame["verdict"].tolist() == ["the best", "better on test (one seed)"]
+    assert (table.frame["high"].iloc[1]) < 0
+
+
+def test_runs_that_differ_in_their_precision_are_no_seeds_of_one_another(tmp_path: Path) -> None:
+    for seed, precision in enumerate(("fp32", "bf16", "fp32")):
+        folder = make_run(tmp_path / f"{seed}", config(seed=seed, precision="auto"))
+        write_json(folder / "environment.json", {"precision": precision})
+    (table,), _ = ranked_tables([read_record(tmp_path / f"{seed}") for seed in range(3)], "val_bpb", [])
+    assert dict(zip(table.frame["precision"], table.frame["runs"], strict=True)) == {"fp32": 2, "bf16": 1}
+    assert any("Trained in bf16 or fp32" in note for note in table.notes)
+    (alike,), _ = ranked_tables([read_record(tmp_path / name) for name in ("0", "2")], "val_bpb", [])
+    assert "precision" not in alike.knobs
+    assert alike.notes[0] == "Trained in fp32."
+
+
+def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    column = Column("watt hours", "{:.1f}".format, lambda status: status.get("energy"))
+    monkeypatch.setitem(COLUMNS, "energy", column)
+    monkeypatch.setitem(METRICS, "energy", column.metric)
+    table = table_of(({"model__dims": 1}, {"energy": 3.25}), ({"model__dims": 2}, {}), sort="energy")
+    assert cell_texts(table)["energy"].tolist() == ["3.2", ""]
+    assert "watt hours" in fitting(cell_texts(table), 80)
+
+
+@pytest.mark.parametrize("width", [80, 60, 200])
+def test_no_line_is_wider_than_the_terminal_and_nothing_is_lost(outputs: Path, width: int) -> None:
+    for dims in (16, 8):
+        strange = {"tokenizer__a_knob_with_a_long_name": "x" * 50, "data__path": [f"{dims}" * 30, "b"]}
+        make_run(outputs / f"strange{dims}", config(model__dims=dims, **strange))
+    (table,), _ = ranked_tables(collect(CompareConfig(outputs=str(outputs))), "val_bpb", [])
+    texts = fitting(cell_texts(table), width)
+    assert max(map(len, texts.splitlines())) <= width
+    for key in cell_texts(table):
+        assert (COLUMNS[key].header if key in COLUMNS else key) in " ".join(texts.split())
+    assert len(texts.split("\n\n")) > 1 or width == 200
 
 
 def test_cells() -> None:
-    assert [plain(v) for v in (4096.0, 0.001, None, math.nan, "a", 12)] == ["4096", "0.001", "", "", "a", "12"]
+    assert [format_value(v) for v in (4096.0, 0.001, None, math.nan, "a", 12)] == ["4096", "0.001", "", "", "a", "12"]
     table = table_of(({"model__dims": 1}, {"test_bpb": 2.5}), ({"model__dims": 2}, {"test_bpb": 2.4}))
-    texts = cells(table)
+    texts = cell_texts(table)
     assert "test_unk_rate" not in texts  # nothing is known about it
-    assert list(texts)[:4] == ["rank", "model.dims", "runs", "test_bpb"]
+    assert list(texts)[:5] == ["rank", "model.dims", "runs", "val_bpb", "test_bpb"]
 
 
 def test_compare_writes_table_figures_and_page(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +245,7 @@ def test_compare_writes_table_figures_and_page(outputs: Path, capsys: pytest.Cap
     assert "within the noise" in text
     assert "not ranked" in text
     assert "\x1b" not in text  # no terminal, no colours
+    assert max(map(len, text.split(str(outputs))[0].splitlines())) <= 80
     assert len(pd.read_csv(made.parent / "compare.csv")) == 4 + 3
     pictures = {path.name.removesuffix(".png"): path.read_bytes()[:4] for path in made.parent.glob("*.png")}
     wanted = {
@@ -271,9 +282,9 @@ def on_text(tmp_path: Path) -> Path:
 
 
 def test_baselines_stand_in_the_same_table(on_text: Path) -> None:
-    (table,), _ = tables([read(on_text / "char"), read(on_text / "word")], "test_bpb", [])
+    (table,), _ = ranked_tables([read_record(on_text / "char"), read_record(on_text / "word")], "test_bpb", [])
     add_baselines(table, on_text / "cache")
-    rows = table.frame.set_index(table.frame["rank"].map(plain))
+    rows = table.frame.set_index(table.frame["rank"].map(format_value))
     assert rows["test_bpb"].is_monotonic_increasing
     assert table.runs["tokenizer"].tolist() == ["word", "char"]
     assert rows.loc["floor", "test_bpb"] == 0.5
@@ -292,7 +303,7 @@ def test_char_word_and_bpe_runs_over_the_same_documents_stand_in_one_table(tmp_p
         tokenizer = build("tokenizer", {"name": kind} | how)
         train(replace(tiny_config(tmp_path, epochs=1), tokenizer=tokenizer), folder=tmp_path / "out" / kind)
     records = collect(CompareConfig(outputs=str(tmp_path / "out")))
-    (table,), unranked = tables(records, "test_bpb", [])
+    (table,), unranked = ranked_tables(records, "test_bpb", [])
     assert set(table.frame["tokenizer"]) == kinds.keys()
     assert not unranked
     texts = load_corpus(tiny_config(tmp_path).data, tmp_path / "out" / "cache").texts("test")
@@ -309,9 +320,9 @@ def test_without_the_text_there_are_no_baselines_and_a_word(on_text: Path, chang
         (on_text / "mine.txt").write_text(
             "\n".join(f"another line of {a} and {b}" for a, b in product(WORDS, repeat=2))
         )
-    (table,), _ = tables([read(on_text / "word")], "test_bpb", [])
+    (table,), _ = ranked_tables([read_record(on_text / "word")], "test_bpb", [])
     add_baselines(table, on_text / "cache")
-    assert table.frame["rank"].map(plain).tolist() == ["floor", "1"]
+    assert table.frame["rank"].map(format_value).tolist() == ["floor", "1"]
     assert any(says in note for note in table.notes)
 
 
@@ -341,7 +352,7 @@ def test_runs_from_wandb() -> None:
     api = FakeApi([fake_run("a", model__dims=1), fake_run("bb", model__dims=2), fake_run("c", "crashed")])
     records = from_wandb(CompareConfig(source="wandb", project="me/p", sweep="dims"), api)
     assert api.asked == ("me/p", {"group": "dims"})
-    (table,), unranked = tables(records, "test_bpb", [])
+    (table,), unranked = ranked_tables(records, "test_bpb", [])
     assert table.corpus == "c"
     assert table.knobs == ["model.dims"]
     assert table.frame["body"].tolist() == [7, 7]

@@ -8,10 +8,10 @@ import gradio as gr
 
 from nanolm.app.models import Models, polite
 from nanolm.comparing.config import CompareConfig
-from nanolm.comparing.figures import draw
-from nanolm.comparing.page import page
+from nanolm.comparing.figures import draw_figures
+from nanolm.comparing.page import comparison_page
 from nanolm.comparing.records import collect
-from nanolm.comparing.table import tables
+from nanolm.comparing.verdicts import ranked_tables
 from nanolm.runs.find import run_folders
 from nanolm.web.html import frame
 
@@ -19,10 +19,11 @@ from nanolm.web.html import frame
 @lru_cache(1)
 def comparison(outputs: Path, written: tuple[float, ...]) -> str:
     """compare.py's page of every run under `outputs`; drawn again only when a status has been `written` since."""
-    found, unranked = tables(collect(CompareConfig(outputs=str(outputs))), "test_bpb", [])
+    config = CompareConfig(outputs=str(outputs))
+    tables, unranked = ranked_tables(collect(config), config.sort, config.by)
     with TemporaryDirectory() as folder:
-        figures = [draw(table, Path(folder), f"{number}_") for number, table in enumerate(found)]
-        return frame(page("Runs", found, unranked, figures), "comparison")
+        figures = [draw_figures(table, Path(folder), f"{number}_") for number, table in enumerate(tables)]
+        return frame(comparison_page("Runs", tables, unranked, figures), "comparison")
 
 
 def tab(models: Models, run: gr.Dropdown, here: gr.Tab) -> None:

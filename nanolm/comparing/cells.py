@@ -1,56 +1,64 @@
-"""A table's cells as text, the same in the terminal and on the page.
+"""A table's cells as text, the same in the terminal and on the page; and how they fit a terminal's width.
 
-In: a Table. Out: a DataFrame of texts, and the headers of its columns. Knows no terminal, no HTML.
+In: a Table. Out: a DataFrame of texts; lines of at most so many characters. Knows no HTML.
 """
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
 
-from nanolm.comparing.records import number
+from nanolm.comparing.columns import COLUMNS, SCORES, Column
 from nanolm.comparing.table import Table
 
-
-def plain(value: Any) -> str:
-    """A number without useless digits, any other value as it is, nothing for None and nan."""
-    if number(value):
-        return str(int(value)) if value == int(value) else f"{value:.6g}"
-    return "" if value is None or value != value else str(value)
-
-
-COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # column: its header, how a value is written
-    "runs": ("n", plain),
-    "test_bpb": ("test bits/byte", "{:.4f}".format),
-    "val_bpb": ("val bits/byte", "{:.4f}".format),
-    "difference": ("to the best", "{:+.4f}".format),
-    "verdict": ("verdict", plain),
-    "test_ppl": ("test perplexity*", "{:.2f}".format),
-    "val_ppl": ("val perplexity*", "{:.2f}".format),
-    "test_unk_rate": ("<UNK>", "{:.2%}".format),
-    "vocabulary": ("vocabulary", plain),
-    "embedding": ("embedding", "{:,.0f}".format),
-    "body": ("body", "{:,.0f}".format),
-    "tokens_seen": ("tokens", "{:,.0f}".format),
-    "seconds": ("seconds", "{:,.0f}".format),
-    "tokens_per_s": ("tokens/s", "{:,.0f}".format),
-    "memory_mb": ("MB", "{:,.0f}".format),
-}
-HEADERS = {"rank": "#"} | {key: header for key, (header, _) in COLUMNS.items()}
 FOOTNOTE = "* per token: compares within one tokenizer only"
+LONGEST = 32  # characters of a cell in the terminal
 
 
-def cells(table: Table) -> pd.DataFrame:
+def cell_texts(table: Table) -> pd.DataFrame:
     """The texts of the columns that have something to say; scores as mean ± sd over seeds, differences [interval]."""
     frame = table.frame
-    forms = dict.fromkeys(["rank", *table.knobs], plain) | {key: form for key, (_, form) in COLUMNS.items()}
-    texts = pd.DataFrame({key: _written(frame[key], form) for key, form in forms.items()})
-    for score in ("test_bpb", "val_bpb"):
-        texts[score] += _written(frame[f"{score}_sd"], " ± {:.4f}".format)
-    texts["difference"] += _written(frame["low"], " [{:+.4f}, ".format) + _written(frame["high"], "{:+.4f}]".format)
+    rank, *others = COLUMNS
+    order = [rank, *table.knobs, *others]
+    texts = pd.DataFrame({key: _column_texts(frame[key], COLUMNS.get(key, Column(key)).form) for key in order})
+    for score in SCORES:
+        texts[score] += _column_texts(frame[f"{score}_sd"], " ± {:.4f}".format)
+    texts["difference"] += _column_texts(frame["low"], " [{:+.4f}, ".format)
+    texts["difference"] += _column_texts(frame["high"], "{:+.4f}]".format)
     texts.loc[frame["difference"] == 0, "difference"] = ""
     return texts.loc[:, texts.ne("").any()]
 
 
-def _written(column: pd.Series, form: Callable[[Any], str]) -> pd.Series:
+def _column_texts(column: pd.Series, form: Callable[[Any], str]) -> pd.Series:
     return pd.Series(["" if pd.isna(value) else form(value) for value in column], column.index, dtype=str)
+
+
+def fitting(texts: pd.DataFrame, width: int) -> str:
+    """The table in lines of at most `width`: what is too wide is folded, columns that are `extra` only fill the room.
+
+    Every part begins with the first column. A last line names the columns that had no room.
+    """
+    short = texts.map(lambda text: text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
+    short = short.rename(columns={key: COLUMNS[key].header if key in COLUMNS else key for key in texts})
+    first, *rest = [(name, max([len(name), *short[name].map(len)]) + 2) for name in short]
+    parts: list[list[str]] = [[first[0]]]
+    used, left_out = first[1], list[str]()
+    for key, (name, size) in zip(list(texts)[1:], rest, strict=True):
+        if used + size <= width:
+            parts[-1].append(name)
+            used += size
+        elif key in COLUMNS and COLUMNS[key].extra:
+            left_out.append(name)
+        else:
+            parts.append([first[0], name])
+            used = first[1] + size
+    blocks = [short[names].to_string(index=False) for names in parts]
+    if left_out:
+        blocks.append(wrapped([f"in compare.csv and on the page: {', '.join(left_out)}"], width))
+    return "\n\n".join(blocks)
+
+
+def wrapped(lines: Iterable[str], width: int) -> str:
+    """Lines of text, those that are too long broken between words and indented."""
+    return "\n".join(textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in lines)

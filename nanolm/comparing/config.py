@@ -15,7 +15,7 @@ class CompareConfig:
     runs: Optional[str] = knob(None, "run folders, as a glob: 'outputs/**'", path=True)
     source: str = knob("folders", "folders | wandb")
     project: str = knob("nanolm", "of W&B; or entity/project")
-    sort: str = knob("test_bpb", "a column of compare.csv or a key of the config; -column: falling")
+    sort: str = knob("val_bpb", "a column of compare.csv or a key of the config; -column: falling")
     by: list[str] = knob([], "keys of the config to group by")
     baselines: bool = knob(True, "uniform, unigram, 5-gram, gzip, xz, floor: computed once per corpus and tokenizer")
     outputs: str = knob("outputs", "the folder of all runs", path=True)

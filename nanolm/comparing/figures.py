@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nanolm import plots
-from nanolm.comparing.cells import plain
+from nanolm.comparing.columns import format_value
 from nanolm.comparing.statistics import power_law
 from nanolm.comparing.table import Table
 
@@ -20,13 +20,13 @@ POINTS = 300  # of a curve; more are averaged
 NAMES = {"test_bpb": "test bits per byte", "val_bpb": "val bits per byte", "train_loss": "train loss, nats per token"}
 
 
-def draw(table: Table, folder: Path, prefix: str = "") -> dict[Path, str]:
+def draw_figures(table: Table, folder: Path, prefix: str = "") -> dict[Path, str]:
     """Draws every figure that the table has data for; their files' names begin with `prefix`."""
     found: dict[Path, str] = {}
     runs = table.runs
     for axis, label in (("tokens", "tokens seen"), ("seconds", "seconds of training")):
         found |= _curves(table, axis, label, folder / f"{prefix}loss_over_{axis}.png")
-    knobs = [key for key in table.by if key in table.knobs] or independent(runs, table.knobs)
+    knobs = [key for key in table.by if key in table.knobs] or independent_knobs(runs, table.knobs)
     if len(knobs) == 2:
         found |= _heat_map(table, knobs, folder / f"{prefix}heat_map.png")
     for key in knobs:
@@ -36,7 +36,7 @@ def draw(table: Table, folder: Path, prefix: str = "") -> dict[Path, str]:
     return found
 
 
-def independent(runs: pd.DataFrame, knobs: Sequence[str]) -> list[str]:
+def independent_knobs(runs: pd.DataFrame, knobs: Sequence[str]) -> list[str]:
     """The knobs that differ and that no other one decides (a context that comes with its tokenizer is left out)."""
     texts = runs[list(knobs)].astype(str)
     kept: list[str] = []
@@ -46,17 +46,17 @@ def independent(runs: pd.DataFrame, knobs: Sequence[str]) -> list[str]:
     return [key for key in knobs if key in kept]
 
 
-def labels(table: Table) -> dict[Any, str]:
+def row_labels(table: Table) -> dict[Any, str]:
     """What sets each row of runs apart, by its place in the frame: independent knobs, or the first run's name."""
-    found, knobs = {}, independent(table.runs, table.knobs)
+    found, knobs = {}, independent_knobs(table.runs, table.knobs)
     for place, row in table.runs.iterrows():
-        words = (f"{key.split('.')[-1]}={plain(row[key])}" for key in knobs if plain(row[key]))
+        words = (f"{key.split('.')[-1]}={format_value(row[key])}" for key in knobs if format_value(row[key]))
         found[place] = " ".join(words) or row["records"][0].name
     return found
 
 
 def _curves(table: Table, axis: str, xlabel: str, path: Path) -> dict[Path, str]:
-    runs, names, lines = table.runs.sort_values(table.score), labels(table), {}
+    runs, names, lines = table.runs.sort_values(table.score), row_labels(table), {}
     alike = len({record.tokenizer for records in runs["records"] for record in records}) == 1
     column = "train_loss" if alike else "val_bpb"  # losses per token compare within one tokenizer
     for place, records in runs["records"].items():
@@ -75,14 +75,15 @@ def _knob(table: Table, key: str, path: Path) -> dict[Path, str]:
     runs["place"], values = pd.factorize(runs[key], sort=True)
     best = runs.drop_duplicates(key).sort_values("place")
     columns = ["place", table.score, f"{table.score}_sd"]
-    ticks = [plain(value) for value in values]
-    plots.knob(path, (key, NAMES[table.score]), ticks, best[columns].to_numpy().T, runs[columns[:2]].to_numpy().T)
+    ticks = [format_value(value) for value in values]
+    points = best[columns].to_numpy().T, runs[columns[:2]].to_numpy().T
+    plots.scores_by_knob(path, (key, NAMES[table.score]), ticks, *points)
     return {path: "Grey: every configuration. In colour: the best at each value, bars: sd over seeds."}
 
 
 def _heat_map(table: Table, knobs: Sequence[str], path: Path) -> dict[Path, str]:
-    cells = table.runs.pivot_table(table.score, knobs[1], knobs[0], "min").rename(plain).rename(columns=plain)
-    plots.heat_map(path, NAMES[table.score], cells)
+    scores = table.runs.pivot_table(table.score, knobs[1], knobs[0], "min")
+    plots.heat_map(path, NAMES[table.score], scores.rename(format_value).rename(columns=format_value))
     return {path: "Means over seeds; where other knobs differ too, the best over them."}
 
 

@@ -9,15 +9,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nanolm.comparing.cells import FOOTNOTE, HEADERS, cells, plain
-from nanolm.comparing.figures import labels
+from nanolm.comparing.cells import FOOTNOTE, cell_texts
+from nanolm.comparing.columns import format_value, header
+from nanolm.comparing.figures import row_labels
 from nanolm.comparing.records import Record
 from nanolm.comparing.table import Table
-from nanolm.web.html import Html, grid, png, tag
-from nanolm.web.html import page as house_page
+from nanolm.web.html import Html, grid, page, png, tag
 
 
-def page(title: str, tables: Sequence[Table], unranked: Sequence[Record], figures: Sequence[Mapping[Path, str]]) -> str:
+def comparison_page(
+    title: str, tables: Sequence[Table], unranked: Sequence[Record], figures: Sequence[Mapping[Path, str]]
+) -> str:
     """`figures`: for each table, {PNG file: caption}."""
     ranked = sum(int(table.runs["runs"].sum()) for table in tables)
     head = f"{ranked} runs ranked, {len(unranked)} not. {datetime.now():%Y-%m-%d %H:%M}"
@@ -25,15 +27,15 @@ def page(title: str, tables: Sequence[Table], unranked: Sequence[Record], figure
     if unranked:
         body.append(tag("h2", "Not ranked"))
         body.append(grid(["run", "why"], [[run.name, run.trouble] for run in unranked], "texts"))
-    return house_page("compare", title, Html("\n".join(body)), [_rows(table) for table in tables])
+    return page("compare", title, Html("\n".join(body)), [_rows(table) for table in tables])
 
 
 def _section(table: Table, figures: Mapping[Path, str]) -> Html:
-    texts = cells(table).rename(columns=HEADERS)
+    texts = cell_texts(table).rename(columns=header)
     parts = [tag("h2", table.title()), grid(list(texts), texts.to_numpy(), "sortable")]
     parts.append(tag("ul", *(tag("li", note) for note in [*table.notes, FOOTNOTE]), class_="notes"))
     if table.by:
-        groups = table.groups().map(plain)
+        groups = table.groups().map(format_value)
         parts += [tag("h3", "By group"), grid(list(groups), groups.to_numpy())]
     drawn = [tag("figure", png(path.read_bytes(), path.stem), tag("figcaption", s)) for path, s in figures.items()]
     parts += [tag("h3", "Figures"), tag("div", *drawn, class_="grid")]
@@ -43,12 +45,12 @@ def _section(table: Table, figures: Mapping[Path, str]) -> Html:
 
 def _rows(table: Table) -> list[dict[str, Any]]:
     """What the page's script has to know of each row: the values that it is sorted by, and of runs the card."""
-    values = json.loads(table.frame[list(cells(table))].to_json(orient="values"))
+    values = json.loads(table.frame[list(cell_texts(table))].to_json(orient="values"))
     rows = [{"values": row} for row in values]
-    for place, label in labels(table).items():
+    for place, label in row_labels(table).items():
         records = table.frame["records"][place]
         rows[place]["card"] = {
-            "label": f"{plain(values[place][0])}. {label}",
+            "label": f"{format_value(values[place][0])}. {label}",
             "folders": "\n".join(record.name for record in records),
             "samples": records[0].samples,
             "config": "\n".join(f"{key}: {value}" for key, value in records[0].config.items()),

@@ -37,30 +37,30 @@ class Record:
     trouble: str = ""
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one with dotted keys, a group's option under the group's name: `tokenizer`, `model.dims`."""
     pairs: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}".removesuffix(".name")
-        pairs |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        pairs |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return pairs
 
 
-def number(value: Any) -> TypeGuard[float]:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def collect(config: CompareConfig) -> list[Record]:
     """The records of what is compared; NanolmError if there are none."""
-    records = from_wandb(config) if config.source == "wandb" else [read(folder) for folder in find(config)]
+    records = from_wandb(config) if config.source == "wandb" else [read_record(folder) for folder in find_runs(config)]
     if not records:
         place = config.project if config.source == "wandb" else config.runs or config.sweep or config.outputs
         raise NanolmError(f"{place}: nothing to compare, no run there; python train.py makes one, train.py -m many")
     return records
 
 
-def find(config: CompareConfig) -> list[Path]:
+def find_runs(config: CompareConfig) -> list[Path]:
     """The run folders that `sweep` or `runs` names, or all under `outputs`."""
     pattern = config.runs or f"{glob.escape(config.outputs)}/**"
     if config.sweep is not None:
@@ -79,21 +79,22 @@ def find_sweep(name: str, outputs: Path) -> Path:
     raise NanolmError(f"sweep={name}: no such sweep; give latest, a folder, or a name from {outputs}/sweeps")
 
 
-def read(folder: Path) -> Record:
+def read_record(folder: Path) -> Record:
     """The record of a run folder; whatever is wrong with it becomes its `trouble`."""
     record = Record(str(folder))
     try:
         if (folder / "status.json").exists():
-            record.status = flat(read_json(folder / "status.json"))
-        record.trouble = unranked(record.status)
+            record.status = flatten(read_json(folder / "status.json"))
+        record.trouble = why_unranked(record.status)
         if (folder / "manifest.json").exists() or not record.trouble:
             run = Run.open(folder)
-            record.config, record.tokenizer = flat(run.config), run.manifest["files"].get("tokenizer.json", "")
+            record.config, record.tokenizer = flatten(run.config), run.manifest["files"].get("tokenizer.json", "")
+            record.config["precision"] = trained_in(folder, record.config)
             for name in ("metrics.csv", "samples.txt", "status.json", "test_bits.csv"):
                 if name in run.manifest["files"]:
                     run.file(name)  # raises where it is not what was written
-        record.curves = _table(folder / "metrics.csv", ["tokens", "seconds"])
-        record.bits = _table(folder / "test_bits.csv", ["document", "bits", "bytes"])
+        record.curves = _read_csv(folder / "metrics.csv", ["tokens", "seconds"])
+        record.bits = _read_csv(folder / "test_bits.csv", ["document", "bits", "bytes"])
         if (folder / "samples.txt").exists():
             record.samples = (folder / "samples.txt").read_text("utf-8", "replace")[:SAMPLES]
     except (NanolmError, OSError, AttributeError, ValueError, KeyError) as error:  # the latter: of another shape
@@ -101,17 +102,25 @@ def read(folder: Path) -> Record:
     return record
 
 
-def _table(path: Path, needs: list[str]) -> pd.DataFrame:
+def trained_in(folder: Path, config: Mapping[str, Any]) -> str:
+    """The precision that a run was trained in: what `auto` stood for on its machine."""
+    path = folder / "environment.json"
+    known = read_json(path).get("precision") if path.exists() else None
+    return str(known or config.get("precision") or "an unknown precision")
+
+
+def _read_csv(path: Path, needs: list[str]) -> pd.DataFrame:
     """The whole rows of a CSV file of numbers; empty if it doesn't exist, ValueError or KeyError if it is damaged."""
     return pd.read_csv(path, dtype=float).dropna(subset=needs) if path.exists() else pd.DataFrame()
 
 
-def unranked(status: Mapping[str, Any]) -> str:
+def why_unranked(status: Mapping[str, Any]) -> str:
     """Why a run with this status can't be ranked, in a line; empty if it can."""
     state = status.get("state", "unknown state")
     if state != "finished":
         return f"{state}: {status['error']}" if status.get("error") else str(state)
-    return "" if number(status.get("val_bpb")) or number(status.get("test_bpb")) else "finished without a finite score"
+    scored = is_number(status.get("val_bpb")) or is_number(status.get("test_bpb"))
+    return "" if scored else "finished without a finite score"
 
 
 def from_wandb(config: CompareConfig, api: Any = None) -> list[Record]:
@@ -132,10 +141,10 @@ def from_wandb(config: CompareConfig, api: Any = None) -> list[Record]:
 
 
 def _from_api(run: Any) -> Record:
-    values = flat(run.config)
+    values = flatten(run.config)
     about = {key: values.pop(key) for key in list(values) if key.split(".")[0] in ABOUT}
-    status = {"state": run.state, **about, **flat(dict(run.summary))}
-    record = Record(run.name, values, status, trouble=unranked(status))
+    status = {"state": run.state, **about, **flatten(dict(run.summary))}
+    record = Record(run.name, values, status, trouble=why_unranked(status))
     if not record.trouble:
         record.curves = run.history(samples=500)
     return record

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nanolm.comparing.table import Table, knob
+from nanolm.comparing.table import Table, knob_value
 from nanolm.errors import NanolmError
 from nanolm.runs.run import Run
 from nanolm.scoring.baselines import ORDERS, run_baselines
@@ -24,7 +24,7 @@ def add_baselines(table: Table, cache: Path) -> None:
         except NanolmError as error:
             table.notes.append(f"No baselines on the tokens of {record.name}: {error}")
             continue
-        tokens = {key: knob(record, key) for key in table.knobs if key.split(".")[0] == "tokenizer"}
+        tokens = {key: knob_value(record, key) for key in table.knobs if key.split(".")[0] == "tokenizer"}
         for name, scores in pd.DataFrame(found).add_suffix("_bpb").to_dict("index").items():
             row = {"rank": str(name).replace("_", " "), **scores}
             rows[(name, checksum) if name in ORDERS else (name, "")] = tokens | row if name in ORDERS else row
