@@ -7,9 +7,9 @@ from nanolm.cli.door import door
 def main(config: AppConfig) -> None:
     from pathlib import Path
 
-    from nanolm.app.page import build, serve
+    from nanolm.app.page import build_app, serve
 
-    blocks = build(Path(config.outputs), config.run, config.device, config.precision)
+    blocks = build_app(Path(config.outputs), config.run, config.device, config.precision)
     serve(blocks, config.host, config.port, browser=config.open)
 
 

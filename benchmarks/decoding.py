@@ -33,7 +33,7 @@ from nanolm.errors import NanolmError, RunError
 from nanolm.files import make_folder, write_atomic
 from nanolm.generator import Generation, Generator, load, say
 from nanolm.runs.run import Run
-from nanolm.scoring.score import token_nats
+from nanolm.scoring.score import encoded_nats
 from nanolm.scoring.speller import Speller, spell
 from nanolm.text import escape_controls
 from nanolm.tokenizer.base import BOS, EOS
@@ -112,7 +112,7 @@ def nats_of(writer: Generator, sequences: Sequence[Sequence[int]]) -> list[np.nd
     """For each sequence of ids, <BOS> first, the log-probability of every id; 0 for <BOS>."""
     offsets = np.array([0, *accumulate(map(len, sequences))])
     encoded = Encoded(np.concatenate([np.array(ids) for ids in sequences]), offsets)
-    nats = token_nats(writer.model, encoded, writer.model.context, writer.model.device, "fp32")
+    nats = encoded_nats(writer.model, encoded, writer.model.context, writer.model.device, "fp32")
     return np.split(-nats, offsets[1:-1])
 
 

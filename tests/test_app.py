@@ -15,7 +15,7 @@ import pytest
 from untrained import run, tokenizer
 
 from nanolm.app import controls, look, runs, tokens, write
-from nanolm.app.models import CHARACTERS, ROWS, TOKENS, Models, bounded
+from nanolm.app.models import CHARACTERS, ROWS, TOKENS, Models, limited
 from nanolm.config import knob, options
 from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
@@ -69,7 +69,7 @@ def test_a_run_from_elsewhere_brings_its_neighbours(outputs: Path, tmp_path: Pat
 @pytest.mark.parametrize("config", [Greedy(), Sample(num_return_sequences=3), Beam(num_return_sequences=2)], ids=str)
 def test_it_writes_what_the_generator_gives(models: Models, config: DecodeConfig) -> None:
     html, texts = written(models, "The army, general", config)
-    [expected] = models.open("words").complete(["the army general"], bounded(config), 1)
+    [expected] = models.open("words").complete(["the army general"], limited(config), 1)
     assert [one.prompt + one.new for one in texts] == [one.text for one in expected]
     assert [one.ids[one.read :] for one in texts] == [one.ids for one in expected]
     assert html.count("<article>") == config.num_return_sequences
@@ -110,22 +110,22 @@ def test_refusals_are_one_escaped_line(models: Models, prompt: Any, config: Any,
 
 
 def test_texts_are_bounded() -> None:
-    assert bounded(Sample()).max_new_tokens == TOKENS
-    assert bounded(Sample(max_new_tokens=10**9)).max_new_tokens == TOKENS
-    assert bounded(Sample(max_new_tokens=3)).max_new_tokens == 3
+    assert limited(Sample()).max_new_tokens == TOKENS
+    assert limited(Sample(max_new_tokens=10**9)).max_new_tokens == TOKENS
+    assert limited(Sample(max_new_tokens=3)).max_new_tokens == 3
 
 
 @pytest.mark.parametrize("name", options("decode"))
 def test_controls_stand_for_every_field(name: str) -> None:
     cls = options("decode")[name]
-    made = {key: controls.control(DecodeConfig, key) for key in controls.SHARED} | controls.own(cls)
+    made = {key: controls.field_control(DecodeConfig, key) for key in controls.SHARED} | controls.own_controls(cls)
     fields = {field.name for field in dataclasses.fields(cls)} - {"name"}
     assert fields - set(made) == ({"num_return_sequences"} if name == "greedy" else set())
     values = {control: control.value for control in made.values()}
-    assert controls.config(name, made, values) == cls()
+    assert controls.decode_config(name, made, values) == cls()
     if name == "sample":
         values |= {made["top_p"]: "0.9", made["top_k"]: " ", made["temperature"]: 2}
-        assert controls.config(name, made, values) == Sample(temperature=2, top_p=0.9)
+        assert controls.decode_config(name, made, values) == Sample(temperature=2, top_p=0.9)
 
 
 def test_a_new_strategy_gets_controls_by_itself() -> None:
@@ -136,7 +136,7 @@ def test_a_new_strategy_gets_controls_by_itself() -> None:
         mode: Union[bool, str] = knob("never", "false | never: when it ends")
         share: Optional[float] = knob(0.5, "null: none")
 
-    made = controls.own(Strange)
+    made = controls.own_controls(Strange)
     assert [type(control) for control in made.values()] == [gr.Checkbox, gr.Dropdown, gr.Textbox]
     assert made["mode"].choices == [("false", False), ("never", "never")]
     assert [control.value for control in made.values()] == [True, "never", "0.5"]
@@ -144,14 +144,14 @@ def test_a_new_strategy_gets_controls_by_itself() -> None:
 
 
 def test_controls_say_what_a_base_class_says_of_its_field() -> None:
-    assert controls.control(Sample, "min_new_tokens").info == "no <EOS> before so many"
+    assert controls.field_control(Sample, "min_new_tokens").info == "no <EOS> before so many"
 
 
 def test_likelihoods_are_those_of_the_text_written(models: Models) -> None:
     _, [text] = written(models, "the army", Sample())
     generator = models.open("words")
     rows = look.predictions(generator, text.ids)
-    [[one]] = generator.complete(["the army"], bounded(Sample()), 1)
+    [[one]] = generator.complete(["the army"], limited(Sample()), 1)
     assert sum(row["logprob"] for row in rows[text.read - 1 :]) == pytest.approx(one.logprob, abs=1e-4)
     for row in rows:
         assert 0 < sum(share for _, share in row["top"]) <= 1.0001
@@ -164,7 +164,7 @@ def test_likelihoods_are_those_of_the_text_written(models: Models) -> None:
 
 
 def test_tokens_show_ids_and_what_is_unknown(models: Models) -> None:
-    html = tokens.chips(models.open("words").tokenizer, "The army xyzzy!")
+    html = tokens.token_chips(models.open("words").tokenizer, "The army xyzzy!")
     known = models.open("words").tokenizer
     assert f"the<small>{known.encode('the')[0]}</small>" in html
     assert 'class="unknown">xyzzy &lt;UNK&gt;<small>1</small>' in html
@@ -175,14 +175,14 @@ def test_tokens_show_ids_and_what_is_unknown(models: Models) -> None:
 def test_tokens_put_together_are_the_text(name: str, mode: str) -> None:
     known, text = tokenizer(name, mode), "the dog is a dragon"
     if not known.unknown(text):
-        assert "".join(tokens.spelled(known, known.encode(text))) == text
-    assert tokens.spelled(known, [EOS]) == ["<EOS>"]
+        assert "".join(tokens.token_texts(known, known.encode(text))) == text
+    assert tokens.token_texts(known, [EOS]) == ["<EOS>"]
 
 
 def test_nothing_typed_becomes_html(models: Models) -> None:
     html, [text] = written(models, NASTY, Greedy(), run="sweeps/signs")
     pages = look.look(models, "sweeps/signs", text.prompt + text.new, [text])
-    chips = tokens.chips(models.open("sweeps/signs").tokenizer, NASTY)
+    chips = tokens.token_chips(models.open("sweeps/signs").tokenizer, NASTY)
     for shown in (html, chips, *pages):
         assert "<img" not in shown
         assert "<script" not in shown

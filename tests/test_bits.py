@@ -19,7 +19,7 @@ from nanolm.errors import NanolmError
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
 from nanolm.scoring.floor import floor_bpb
-from nanolm.scoring.score import Score, score_nats, token_nats
+from nanolm.scoring.score import Score, encoded_nats, score_nats
 from nanolm.scoring.speller import Speller, corpus_speller, spell, spelling_bits
 from nanolm.tokenizer.base import BOS, EOS
 from nanolm.tokenizer.char import CharConfig
@@ -141,7 +141,7 @@ class Recorder(torch.nn.Module):
 @pytest.mark.parametrize("context", [2, 3, 8, 64])
 def test_every_token_is_scored_once_in_its_place(context: int) -> None:
     encoded = encoded_of([3, 0, 41, 16, 1, 7, 8, 9])
-    nats = token_nats(cast(Transformer, Recorder()), encoded, context, CPU, "fp32")
+    nats = encoded_nats(cast(Transformer, Recorder()), encoded, context, CPU, "fp32")
     assert np.array_equal(nats, np.where(encoded.ids == BOS, 0, encoded.ids))
     result = score_nats(nats, encoded, np.arange(1, 9), np.full(8, 0.5))
     assert result.tokens == 3 + 41 + 16 + 1 + 7 + 8 + 9 + 8
@@ -151,10 +151,10 @@ def test_every_token_is_scored_once_in_its_place(context: int) -> None:
 
 def test_padding_and_company_change_nothing() -> None:
     model, encoded = tiny(), encoded_of([5, 2, 20, 0])
-    together = token_nats(model, encoded, 8, CPU, "fp32")
+    together = encoded_nats(model, encoded, 8, CPU, "fp32")
     for i in range(len(encoded)):
         ids = encoded.document(i)
-        alone = token_nats(model, Encoded(ids, np.array([0, len(ids)])), 8, CPU, "fp32")
+        alone = encoded_nats(model, Encoded(ids, np.array([0, len(ids)])), 8, CPU, "fp32")
         assert together[encoded.offsets[i] : encoded.offsets[i + 1]] == pytest.approx(alone, rel=1e-5)
 
 
@@ -162,7 +162,7 @@ def test_dropout_is_off_and_the_mode_comes_back() -> None:
     encoded = encoded_of([5, 3])
     for training in (True, False):
         model = tiny(dropout=0.5).train(training)
-        first, second = (token_nats(model, encoded, 8, CPU, "fp32") for _ in range(2))
+        first, second = (encoded_nats(model, encoded, 8, CPU, "fp32") for _ in range(2))
         assert np.array_equal(first, second)
         assert model.training is training
 

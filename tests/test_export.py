@@ -22,9 +22,9 @@ from nanolm.config import build
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.errors import ConfigError, NanolmError
-from nanolm.export.card import safe
+from nanolm.export.card import escape_markdown
 from nanolm.export.export import export
-from nanolm.export.hf import NAMES, renamed
+from nanolm.export.hf import NAMES, hf_weights
 from nanolm.generator import load
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
@@ -54,7 +54,7 @@ def out(folder: Path, kind: str = "hf", **model: Any) -> Path:
 @pytest.mark.parametrize("model", STOCK.values(), ids=STOCK)
 def test_every_weight_gets_a_name_of_its_own(model: dict[str, Any]) -> None:
     network = Transformer(ModelConfig(dims=16, nblocks=3, **({"heads": 2} | model)), 20, 8)
-    found = renamed(network)
+    found = hf_weights(network)
     assert sum(tensor.numel() for tensor in found.values()) == sum(network.summary().values())
     assert len({name for names in NAMES.values() for name in names}) == sum(map(len, NAMES.values()))
 
@@ -94,7 +94,7 @@ def test_the_card_has_the_runs_figures_and_shows_its_words_as_text(tmp_path: Pat
 
 
 def test_values_are_shown_as_they_are() -> None:
-    assert [safe(value) for value in (None, True, 12345, 0.5, "a_b")] == [
+    assert [escape_markdown(value) for value in (None, True, 12345, 0.5, "a_b")] == [
         "not measured",
         "True",
         "12,345",

@@ -150,14 +150,14 @@ def test_a_resumed_stranger_chooses_neither_outputs_nor_uploads(run: Run, tmp_pa
 @pytest.mark.parametrize("lie", [{"dims": 2**20}, {"nblocks": 999}, {"context": None}, {"hidden": 2**20}, 5])
 def test_an_export_that_lies_about_its_size_allocates_nothing(run: Run, tmp_path: Path, lie: Any) -> None:
     pytest.importorskip("gradio")
-    from nanolm.app.space import generator
+    from nanolm.app.space import load_space
 
     folder = export(str(run.folder), "space", str(tmp_path / "space"), None, str(run.folder.parent))
-    assert generator(folder).generate("the army", "greedy")
+    assert load_space(folder).generate("the army", "greedy")
     values = json.loads((folder / "model.json").read_text())
     write_json(folder / "model.json", values | lie if isinstance(lie, dict) else lie)
     with pytest.raises(NanolmError):
-        generator(folder)
+        load_space(folder)
 
 
 def test_a_packed_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from nanolm.optim.base import lr_factor
 from nanolm.runs.find import find_run
 from nanolm.runs.run import BEST, LAST, Run
 from nanolm.runs.weights import read_weights
-from nanolm.scoring.score import score_nats, token_nats
+from nanolm.scoring.score import encoded_nats, score_nats
 from nanolm.training import loop, plan, report, step
 from nanolm.training.checkpoint import pack, unpack
 from nanolm.training.config import TrainConfig, train_config
@@ -382,7 +382,7 @@ def test_scores_are_measured_in_fp32_whatever_it_trained_in(tmp_path: Path, caps
     assert status["precision"] == "bf16"
     assert "trained in bf16, scored in fp32" in capsys.readouterr().out
     for split in ("val", "test"):
-        nats = token_nats(run.trained(), job.encoded[split], job.context, job.device)
+        nats = encoded_nats(run.trained(), job.encoded[split], job.context, job.device)
         assert (
             score_nats(nats, job.encoded[split], job.corpus.nbytes(split), np.zeros(len(job.encoded[split]))).loss
             == (status[f"{split}_loss"])

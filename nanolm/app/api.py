@@ -8,8 +8,8 @@ import dataclasses
 import gradio as gr
 
 from nanolm.app.look import predictions
-from nanolm.app.models import Models, bounded, polite, seeded, text
-from nanolm.app.tokens import spelled
+from nanolm.app.models import Models, checked_seed, checked_text, errors_as_messages, limited
+from nanolm.app.tokens import token_texts
 from nanolm.config import build
 from nanolm.errors import ConfigError
 from nanolm.generator import Generator
@@ -25,25 +25,25 @@ def endpoints(models: Models) -> None:
 
     def write(prompt: str = "", decode: dict | None = None, seed: int | None = None, run: str = "") -> list[dict]:
         """What follows the prompt. decode: a strategy's name and settings, {"name": "beam", "num_beams": 5}."""
-        with polite():
+        with errors_as_messages():
             if not isinstance(decode, dict | None):
                 raise ConfigError("decode: must be an object with name and settings")
-            config = bounded(build("decode", {"name": "sample", **(decode or {})}))
-            [found] = chosen(run).complete([text("prompt", prompt)], config, seeded(seed))
+            config = limited(build("decode", {"name": "sample", **(decode or {})}))
+            [found] = chosen(run).complete([checked_text("prompt", prompt)], config, checked_seed(seed))
             return [{"text": one.text, **dataclasses.asdict(one)} for one in found]
 
     def look(words: str, run: str = "") -> list[dict]:
         """For each token: token, logprob (nats), rank, and the likeliest in its place with their probabilities."""
-        with polite():
+        with errors_as_messages():
             generator = chosen(run)
-            return predictions(generator, attention.read(generator, text("words", words)))
+            return predictions(generator, attention.read(generator, checked_text("words", words)))
 
     def tokens(words: str, run: str = "") -> list[dict]:
         """The tokens of a text with their ids; 1 is <UNK>."""
-        with polite():
+        with errors_as_messages():
             tokenizer = chosen(run).tokenizer
-            ids = tokenizer.encode(normalise(text("words", words), tokenizer.normalise))
-            return [{"id": i, "token": token} for i, token in zip(ids, spelled(tokenizer, ids), strict=True)]
+            ids = tokenizer.encode(normalise(checked_text("words", words), tokenizer.normalise))
+            return [{"id": i, "token": token} for i, token in zip(ids, token_texts(tokenizer, ids), strict=True)]
 
     def runs() -> list[str]:
         """The names of the runs that can be used, the newest first."""

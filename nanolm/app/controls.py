@@ -19,17 +19,17 @@ SHARED = [field.name for field in fields(DecodeConfig) if field.name not in ("na
 WORDS: dict[str, Any] = {"true": True, "false": False}
 
 
-def own(cls: type) -> dict[str, Component]:
+def own_controls(cls: type) -> dict[str, Component]:
     """Controls of a strategy's own fields; the number of texts is one where there may be several."""
     names = [field.name for field in fields(cls) if field.name not in ("name", *SHARED)]
     try:
         cls(num_return_sequences=2)
     except ConfigError:
         names.remove("num_return_sequences")
-    return {name: control(cls, name) for name in names}
+    return {name: field_control(cls, name) for name in names}
 
 
-def control(cls: type, name: str) -> Component:
+def field_control(cls: type, name: str) -> Component:
     """One field's: a box to tick, a number, a choice where the help begins with `a | b`, or words."""
     info = help_of(cls, name)
     choices = info.partition(":")[0].split(" | ")
@@ -44,7 +44,7 @@ def control(cls: type, name: str) -> Component:
     return gr.Textbox(default, placeholder="none", max_lines=1, max_length=40, **about)  # a gr.Number can't be empty
 
 
-def read(value: Any) -> Any:
+def control_value(value: Any) -> Any:
     """What a control holds: of typed words the number that they spell, None where there are none."""
     try:
         return json.loads(value.strip() or "null") if isinstance(value, str) else value
@@ -52,7 +52,8 @@ def read(value: Any) -> Any:
         return value
 
 
-def config(name: str, controls: Mapping[str, Component], values: Mapping[Component, Any]) -> DecodeConfig:
+def decode_config(name: str, controls: Mapping[str, Component], values: Mapping[Component, Any]) -> DecodeConfig:
     """The strategy as its controls stand. Raises ConfigError."""
-    made: DecodeConfig = build("decode", {"name": name} | {key: read(values[c]) for key, c in controls.items()})
+    fields_set = {key: control_value(values[component]) for key, component in controls.items()}
+    made: DecodeConfig = build("decode", {"name": name, **fields_set})
     return made

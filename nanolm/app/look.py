@@ -12,8 +12,8 @@ import gradio as gr
 import torch
 from gradio.components import Component
 
-from nanolm.app.models import Models, polite, text
-from nanolm.app.tokens import spelled, visible
+from nanolm.app.models import Models, checked_text, errors_as_messages
+from nanolm.app.tokens import control_marks, token_texts
 from nanolm.app.write import Text
 from nanolm.generator import Generator
 from nanolm.interpret import attention
@@ -39,9 +39,9 @@ def predictions(generator: Generator, ids: Sequence[int]) -> list[dict[str, Any]
 def likelihood(generator: Generator, ids: Sequence[int]) -> str:
     """The page on which each token is coloured by its logprob, and shows what the model held likely in its place."""
     rows, buttons = predictions(generator, ids), []
-    for row, words in zip(rows, spelled(generator.tokenizer, ids)[1:], strict=True):
+    for row, words in zip(rows, token_texts(generator.tokenizer, ids)[1:], strict=True):
         buttons.append(tag("button", words, type="button", style=f"--s:{min(1.0, -row['logprob'] / FULL):.3f}"))
-        row |= {"token": visible(row["token"]), "top": [(visible(token), p) for token, p in row["top"]]}
+        row |= {"token": control_marks(row["token"]), "top": [(control_marks(token), p) for token, p in row["top"]]}
     nats = -sum(row["logprob"] for row in rows) / len(rows)
     title = "How likely each token was"
     head = f"{len(rows)} tokens of {nats:.2f} nats: as unsure as among {exp(nats):,.0f} equally likely ones."
@@ -51,10 +51,10 @@ def likelihood(generator: Generator, ids: Sequence[int]) -> str:
 
 def look(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple[str, str]:
     """Both pages, framed; of a text that this run has just written exactly its ids."""
-    with polite():
+    with errors_as_messages():
         generator = models.open(run, lambda note: gr.Warning(escape(note)))
         known = {one.prompt + one.new: one.ids for one in written if one.run == run}
-        ids = known.get(words, [])[: generator.model.context] or attention.read(generator, text("text", words))
+        ids = known.get(words, [])[: generator.model.context] or attention.read(generator, checked_text("text", words))
         if len(ids) < 2:
             return tag("p", "Nothing to look at yet: write something, or type a text above."), ""
         shown = ids[: attention.SHOWN]

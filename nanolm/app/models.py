@@ -74,7 +74,7 @@ class Models:
 
 
 @contextmanager
-def polite() -> Iterator[None]:
+def errors_as_messages() -> Iterator[None]:
     """Shows a visitor's mistake as one line; Gradio takes the line for HTML."""
     try:
         yield
@@ -82,21 +82,21 @@ def polite() -> Iterator[None]:
         raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
 
 
-def text(key: str, value: Any) -> str:
+def checked_text(key: str, value: Any) -> str:
     """The value, if it is a text of bearable length, else ConfigError."""
     if not isinstance(value, str) or len(value) > CHARACTERS:
         raise ConfigError(f"{key}: must be a text of at most {CHARACTERS:,} characters")
     return value
 
 
-def seeded(value: Any) -> int:
+def checked_seed(value: Any) -> int:
     """The seed, a new one for None, else ConfigError."""
     if type(value) not in (int, type(None)) or not 0 <= (value or 0) < 2**63:
         raise ConfigError(f"seed={str(value)[:40]}: must be a whole number from 0 to 2^63 - 1")
     return secrets.randbits(31) if value is None else value
 
 
-def bounded(config: DecodeConfig) -> DecodeConfig:
+def limited(config: DecodeConfig) -> DecodeConfig:
     """The config with at most TOKENS new tokens; ConfigError for too many samples or beams."""
     between("samples or beams", config.width, 1, ROWS)
     return dataclasses.replace(config, max_new_tokens=min(config.max_new_tokens or TOKENS, TOKENS))

@@ -13,7 +13,7 @@ import gradio as gr
 
 from nanolm.app import look, runs, tokens, write
 from nanolm.app.api import endpoints
-from nanolm.app.models import Models, polite
+from nanolm.app.models import Models, errors_as_messages
 from nanolm.errors import ConfigError
 from nanolm.web.html import tag
 
@@ -27,13 +27,13 @@ LIMITS: dict[str, Any] = {  # sessions whose last texts are kept; bytes of an up
 FONTS: dict[str, Any] = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
 
 
-def build(outputs: Path, run: str = "latest", device: str = "auto", precision: str = "fp32") -> gr.Blocks:
+def build_app(outputs: Path, run: str = "latest", device: str = "auto", precision: str = "fp32") -> gr.Blocks:
     """The page over the runs under `outputs`, beginning with `run`: latest, best, or a folder. RunError if none."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     models = Models(outputs, run, device, precision)
 
     def head(name: str) -> str:
-        with polite():
+        with errors_as_messages():
             about = tag("small", models.about(name))
             return tag("div", tag("b", "nanolm"), tag("span", name), about, class_="nanolm head")
 

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from nanolm.app.models import Models, polite
+from nanolm.app.models import Models, errors_as_messages
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.figures import draw_figures
 from nanolm.comparing.page import comparison_page
@@ -32,7 +32,7 @@ def tab(models: Models, run: gr.Dropdown, here: gr.Tab) -> None:
     output = gr.HTML(elem_classes="comparison")
 
     def show() -> str:
-        with polite():
+        with errors_as_messages():
             states = [folder / "status.json" for folder in run_folders(models.outputs)]
             return comparison(models.outputs, tuple(path.stat().st_mtime for path in states if path.exists()))
 

@@ -1,7 +1,7 @@
 """The page of an exported Space: a prompt, a strategy, the text as it is written. Also an API: `/write`.
 
 In: the folder that `export.py format=space` wrote: model.json, model.safetensors, tokenizer.json. Knows no runs. Inputs
-are bounded, the queue too; nothing is fetched from elsewhere.
+are limited, the queue too; nothing is fetched from elsewhere.
 """
 
 from collections.abc import Iterator
@@ -28,10 +28,10 @@ STRATEGIES = ["sample", "greedy", "beam"]
 
 def launch(folder: str | Path = ".") -> None:
     """Starts the page of a Space's folder, and stays."""
-    page(generator(Path(folder))).queue(max_size=WAITING, default_concurrency_limit=1).launch(ssr_mode=False)
+    build_space(load_space(Path(folder))).queue(max_size=WAITING, default_concurrency_limit=1).launch(ssr_mode=False)
 
 
-def generator(folder: Path) -> Generator:
+def load_space(folder: Path) -> Generator:
     """The model in the folder; NanolmError where a file is missing or damaged."""
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     config = fill(ModelConfig, read_json(folder / "model.json"), "model")
@@ -41,7 +41,7 @@ def generator(folder: Path) -> Generator:
     return Generator(model, tokenizer, tell=lambda line: gr.Info(escape(line)))
 
 
-def page(writer: Generator) -> gr.Blocks:
+def build_space(writer: Generator) -> gr.Blocks:
     """The page over one model."""
 
     def write(prompt: str, strategy: str, temperature: float, tokens: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import gradio as gr
 from gradio.components import Component
 
-from nanolm.app.models import CHARACTERS, Models, polite, text
+from nanolm.app.models import CHARACTERS, Models, checked_text, errors_as_messages
 from nanolm.text import normalise
 from nanolm.tokenizer.base import SPECIALS, UNK, Tokenizer
 from nanolm.web.html import Html, tag
@@ -16,13 +16,13 @@ COLOURS = 6
 SHOWN = {code: "↵\n" if code == 10 else chr(0x2400 + code) for code in range(32)} | {127: "␡"}
 
 
-def visible(words: str) -> str:
+def control_marks(words: str) -> str:
     """Control characters as their pictures; where a space stands at an end, spaces as marks."""
     words = words.translate(SHOWN)
     return words.replace(" ", "␣") if words.strip() != words else words
 
 
-def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """What each token adds to the text, with the space before it where it brings one; special tokens by their names."""
     found = [tokenizer.decode_token(token) for token in ids]
     for place, (before, token) in enumerate(pairwise(ids), 1):
@@ -31,11 +31,11 @@ def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     return [words.translate(SHOWN) for words in found]
 
 
-def chips(tokenizer: Tokenizer, words: str) -> Html:
+def token_chips(tokenizer: Tokenizer, words: str) -> Html:
     """The tokens of a raw text, each with its id; what is not in the vocabulary is marked."""
     plain = normalise(words, tokenizer.normalise)
     ids, unknown, found = tokenizer.encode(plain), iter(tokenizer.unknown(plain)), []
-    for place, (token, shown) in enumerate(zip(ids, spelled(tokenizer, ids), strict=True)):
+    for place, (token, shown) in enumerate(zip(ids, token_texts(tokenizer, ids), strict=True)):
         kind, shown = (f"c{place % COLOURS}", shown) if token != UNK else ("unknown", f"{next(unknown)} <UNK>")
         found.append(tag("span", shown, tag("small", str(token)), class_=kind))
     count = f"{len(plain)} characters (normalised: {tokenizer.normalise}), {len(ids)} tokens, {ids.count(UNK)} unknown"
@@ -48,7 +48,7 @@ def tab(models: Models, run: Component, here: gr.Tab) -> None:
     output = gr.HTML()
 
     def show(run: str, words: str) -> str:
-        with polite():
-            return chips(models.open(run).tokenizer, text("text", words))
+        with errors_as_messages():
+            return token_chips(models.open(run).tokenizer, checked_text("text", words))
 
     gr.on([words.input, here.select], show, [run, words], output, show_progress="hidden", trigger_mode="always_last")

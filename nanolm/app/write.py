@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.components import Component
 
 from nanolm.app import controls
-from nanolm.app.models import CHARACTERS, Models, bounded, polite, seeded, text
+from nanolm.app.models import CHARACTERS, Models, checked_seed, checked_text, errors_as_messages, limited
 from nanolm.config import options
 from nanolm.decode.base import DecodeConfig
 from nanolm.generator import pieces
@@ -47,8 +47,8 @@ def write(
     models: Models, run: str, prompt: str, configs: Iterable[DecodeConfig], seed: Any
 ) -> Iterator[tuple[str, list[Text]]]:
     """Cards and texts, again and again while they grow."""
-    with polite():
-        texts, notes, number = list[Text](), dict[str, None](), seeded(seed)
+    with errors_as_messages():
+        texts, notes, number = list[Text](), dict[str, None](), checked_seed(seed)
         generator = models.open(run, lambda note: notes.update({note: None}))
 
         def shown() -> tuple[str, list[Text]]:
@@ -58,8 +58,8 @@ def write(
             cards = tag("div", *(one.card() for one in texts), class_="cards")
             return tag("div", *told, cards, tag("small", f"seed {number}"), class_="nanolm"), texts
 
-        for config in map(bounded, configs):
-            [(start, ids)] = generator.read([text("prompt", prompt)], config)
+        for config in map(limited, configs):
+            [(start, ids)] = generator.read([checked_text("prompt", prompt)], config)
             new = [Text(run, config.name, start, [*ids], len(ids)) for _ in range(config.num_return_sequences)]
             texts += new
             yield shown()
@@ -90,18 +90,18 @@ def tab(models: Models, run: Component) -> gr.State:
             choice = gr.Radio(list(kinds), value="sample", label="Strategy")
             for name, cls in kinds.items():
                 with gr.Row(visible=name == choice.value) as panel:
-                    own[name] = controls.own(cls)
+                    own[name] = controls.own_controls(cls)
                 panels.append(panel)
             with gr.Accordion("More settings", open=False), gr.Row():
-                shared = {name: controls.control(DecodeConfig, name) for name in controls.SHARED}
+                shared = {name: controls.field_control(DecodeConfig, name) for name in controls.SHARED}
                 hint = "equal seeds, equal texts"
                 seed = gr.Textbox(label="seed", info=hint, placeholder="none: a new one each time")
 
     def one(values: dict[Component, Any], every: bool = False) -> Iterator[tuple[str, list[Text]]]:
         names = kinds if every else [values[choice]]
-        configs = (controls.config(name, shared | own[name], values) for name in names)
+        configs = (controls.decode_config(name, shared | own[name], values) for name in names)
         alone = (replace(config, num_return_sequences=1) if every else config for config in configs)
-        yield from write(models, values[run], values[prompt], alone, controls.read(values[seed]))
+        yield from write(models, values[run], values[prompt], alone, controls.control_value(values[seed]))
 
     choice.change(lambda name: [gr.Row(visible=name == kind) for kind in kinds], choice, panels, queue=False)
     inputs: Any = {run, prompt, choice, seed, *shared.values(), *(c for each in own.values() for c in each.values())}

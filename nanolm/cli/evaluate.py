@@ -21,7 +21,7 @@ from nanolm.model.fast.restore import is_rounded
 from nanolm.runs.find import find_run
 from nanolm.runs.run import Run
 from nanolm.scoring.floor import floor
-from nanolm.scoring.score import Score, score_nats, token_nats
+from nanolm.scoring.score import Score, encoded_nats, score_nats
 from nanolm.scoring.speller import Speller, spell
 from nanolm.tokenizer.base import Tokenizer
 
@@ -56,7 +56,7 @@ def evaluate(
     what, place = split if data is None else data.name, opened.folder.resolve()
     name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name])[:8]}"
     folder = make_folder(Path(outputs, "evaluations", name))
-    nats = token_nats(model, encoded, model.context, where, precision)
+    nats = encoded_nats(model, encoded, model.context, where, precision)
     score = score_nats(nats, encoded, nbytes, spelling)
     write_files(folder, encoded, nats, tokenizer, score)
     scored = f"the {split} split of its own data" if data is None else f"all of data={data.name}"

@@ -20,7 +20,7 @@ from nanolm.text import escape_controls
 from nanolm.web.html import resource
 
 
-def card(run: Run, kind: str, where: str, cache: Path) -> str:
+def model_card(run: Run, kind: str, where: str, cache: Path) -> str:
     """README.md: front matter, how to use it, and the run's own figures. Whatever the run says stands there as text."""
     status, config, name = run.status(), run.config, run.folder.resolve().name
     found, scores = known_baselines(run, cache), {}
@@ -34,21 +34,23 @@ def card(run: Run, kind: str, where: str, cache: Path) -> str:
     rows = [(f"{group}.{key}", value) for group, values in facts.items() for key, value in values.items()]
     return Template(resource(f"hub/{kind}.md") + resource("hub/card.md")).substitute(
         title=json.dumps(name),
-        name=safe(name),
+        name=escape_markdown(name),
         where=where,
-        total=safe(sum(n for n in facts.get("parameters", {}).values() if isinstance(n, int))),
-        context=safe(config["model"]["context"]),
-        scores=table((row.replace("_", " "), scores["val"][row], scores["test"].get(row)) for row in scores["val"]),
-        facts=table(row for row in rows if row[1] not in (None, "")),
+        total=escape_markdown(sum(n for n in facts.get("parameters", {}).values() if isinstance(n, int))),
+        context=escape_markdown(config["model"]["context"]),
+        scores=markdown_table(
+            (row.replace("_", " "), scores["val"][row], scores["test"].get(row)) for row in scores["val"]
+        ),
+        facts=markdown_table(row for row in rows if row[1] not in (None, "")),
     )
 
 
-def table(rows: Iterable[Iterable[Any]]) -> str:
+def markdown_table(rows: Iterable[Iterable[Any]]) -> str:
     """The rows of a Markdown table."""
-    return "\n".join(f"| {' | '.join(map(safe, row))} |" for row in rows)
+    return "\n".join(f"| {' | '.join(map(escape_markdown, row))} |" for row in rows)
 
 
-def safe(value: Any) -> str:
+def escape_markdown(value: Any) -> str:
     """A value as Markdown that shows it: no tag, link, table cell or emphasis can come of it."""
     if value is None:
         return "not measured"

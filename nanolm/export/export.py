@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nanolm.config import one_of
 from nanolm.errors import ConfigError, NanolmError
-from nanolm.export.card import card
+from nanolm.export.card import model_card
 from nanolm.export.hf import write_hf
 from nanolm.export.int8 import write_int8
 from nanolm.export.space import write_space
@@ -35,7 +35,7 @@ def export(
         writers[kind](opened, place)
     except OSError as error:
         raise NanolmError(f"folder={place}: can't be written ({error}); check free space and permissions") from error
-    write_atomic(place / "README.md", card(opened, kind, push or "path/to/this/folder", Path(outputs, "cache")))
+    write_atomic(place / "README.md", model_card(opened, kind, push or "path/to/this/folder", Path(outputs, "cache")))
     print(f"written to {place}")
     if push:
         print(f"uploaded to {upload(place, push, 'space' if kind == 'space' else 'model')}")

@@ -20,8 +20,6 @@ from nanolm.web.html import resource
 
 # ours -> transformers', the same in Llama and Qwen3; {} is the block; what we keep stacked is several of theirs
 BLOCK = "model.layers.{}"
-
-
 NAMES = {
     "embedding.weight": ["model.embed_tokens.weight"],
     "blocks.{}.attention_norm.weight": [f"{BLOCK}.input_layernorm.weight"],
@@ -36,23 +34,25 @@ NAMES = {
     "output.weight": ["lm_head.weight"],
 }
 
-
-# what both architectures are; with qk_norm it is Qwen3, without it Llama
-STOCK: dict[str, Any] = {"norm": "rms", "norm_position": "pre", "positions": "rotary", "mlp": "swiglu"}
-
-
-STOCK |= {"biases": False, "attention_output": True}
+STOCK: dict[str, Any] = {  # what both architectures are; with qk_norm it is Qwen3, without it Llama
+    "norm": "rms",
+    "norm_position": "pre",
+    "positions": "rotary",
+    "mlp": "swiglu",
+    "biases": False,
+    "attention_output": True,
+}
 
 
 def write_hf(run: Run, folder: Path) -> None:
-    """model.safetensors, and four JSON files: what is the same for every run is in the resource hf.json.
+    """model.safetensors, and four JSON files: what is the same for every run is in nanolm/web/hub/hf.json.
 
     The tokenizer puts <BOS> before a text; by `split_special_tokens` a typed <EOS> stays text. Generation may fill the
     context and write one token more, which is never fed back.
     """
     model = run.trained()
     own = {
-        "config.json": architecture(model),
+        "config.json": hf_config(model),
         "generation_config.json": {"max_length": model.context + 1},
         "tokenizer.json": read_json(run.file("tokenizer.json")),
         "tokenizer_config.json": {"model_max_length": model.context},
@@ -60,10 +60,10 @@ def write_hf(run: Run, folder: Path) -> None:
     make_folder(folder)
     for name, fixed in json.loads(resource("hub/hf.json")).items():
         write_json(folder / name, own[name] | fixed)
-    write_atomic(folder / "model.safetensors", save(renamed(model), {"format": "pt"}))
+    write_atomic(folder / "model.safetensors", save(hf_weights(model), {"format": "pt"}))
 
 
-def architecture(model: Transformer) -> dict[str, Any]:
+def hf_config(model: Transformer) -> dict[str, Any]:
     """The stock architecture that the model is exactly, in the words of config.json; ConfigError if it is none."""
     config = model.config
     if odd := [f"model.{key}={getattr(config, key)}" for key, value in STOCK.items() if getattr(config, key) != value]:
@@ -85,7 +85,7 @@ def architecture(model: Transformer) -> dict[str, Any]:
     }
 
 
-def renamed(model: Transformer) -> dict[str, Tensor]:
+def hf_weights(model: Transformer) -> dict[str, Tensor]:
     """The weights under their names in transformers, stacked ones taken apart."""
     found = {}
     for name, tensor in model.state_dict().items():

@@ -1,7 +1,7 @@
 """What a model has to beat: uniform, unigram, a Kneser-Ney 5-gram, gzip and xz, in bits per byte of the same bytes.
 
 In: the encoded splits of a corpus, and its texts. Out: {split: {baseline: bits per byte}}, cached.
-The n-gram models see the run's own tokens and pay for <UNK> as models do (see `bits.py`). Knows no model.
+The n-gram models see the run's own tokens and pay for <UNK> as models do (see `speller.py`). Knows no model.
 """
 
 import lzma

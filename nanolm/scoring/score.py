@@ -63,7 +63,7 @@ def score_nats(nats: np.ndarray, encoded: Encoded, nbytes: np.ndarray, spelling:
     )
 
 
-def token_nats(
+def encoded_nats(
     model: Transformer, encoded: Encoded, context: int, device: torch.device, precision: str = "fp32"
 ) -> np.ndarray:
     """float32 (ids,): -ln P of every token but <BOS>, each scored once; dropout is off meanwhile.

@@ -19,12 +19,8 @@ from nanolm.text import split_words
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.workers import count
 
-ORDER = 5  # the speller's: four characters of context
-
-
+ORDER = 5  # of its n-grams: four characters of context
 START = "\0"  # pads the contexts at a word's head; is never predicted, so a NUL in the text does no harm
-
-
 END = ""  # the end marker: a symbol that no text holds
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from nanolm.errors import NanolmError
 from nanolm.runs.run import BEST, Run
 from nanolm.runs.weights import write_weights
-from nanolm.scoring.score import Score, score_nats, token_nats
+from nanolm.scoring.score import Score, encoded_nats, score_nats
 from nanolm.scoring.speller import spelling_bits
 from nanolm.tracking.wandb import Tracker
 from nanolm.training.checkpoint import save_checkpoint
@@ -134,7 +134,7 @@ def evaluate(session: Session, split: str) -> Score:
     job = session.job
     with session.stop.at_once(), timed(session.progress):
         spelling = spelling_bits(job.corpus, split, job.tokenizer, job.cache)
-        nats = token_nats(job.judged, job.encoded[split], job.context, job.device)
+        nats = encoded_nats(job.judged, job.encoded[split], job.context, job.device)
         result = score_nats(nats, job.encoded[split], job.corpus.nbytes(split), spelling)
     if not math.isfinite(result.bpb):
         raise NanolmError(f"the {split} loss is {result.loss} after step {session.progress.step}: lower optim.lr")
