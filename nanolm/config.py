@@ -8,9 +8,9 @@ with a `name` is an option of the group, so a new option needs no edit anywhere 
 import dataclasses
 import importlib
 import math
-import pkgutil
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from nanolm.errors import ConfigError
@@ -63,16 +63,29 @@ def between(
 
 @cache
 def options(group: str) -> dict[str, type]:
-    """The table name -> config dataclass of a group: the dataclasses with a `name` in `nanolm/<group>/*.py`."""
-    package = importlib.import_module(f"nanolm.{group}")
+    """The options of a group by name: each dataclass with a `name` that is written in a file of `nanolm/<group>/`.
+
+    Files without a dataclass are not imported: they may need torch, which would slow every start.
+    """
+    folder = Path(__file__).parent / group
     table: dict[str, type] = {}
-    for info in pkgutil.iter_modules(package.__path__):  # sorted by name
-        module = importlib.import_module(f"nanolm.{group}.{info.name}")
+    for file in sorted(folder.glob("*.py")):
+        if "@dataclass" not in file.read_text("utf-8"):
+            continue
+        module = importlib.import_module(f"nanolm.{group}.{file.stem}")
         for cls in vars(module).values():
-            if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module.__name__:
-                table[str(getattr(cls, "name", MISSING))] = cls
-    table.pop(MISSING, None)  # of the base class
+            is_config = isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module.__name__
+            if is_config and getattr(cls, "name", MISSING) != MISSING:
+                table[cls.name] = cls
     return table
+
+
+def check_name(group: str, config: Any) -> None:
+    """Raises ConfigError where a config of `group` bears another name than its class, which alone decides."""
+    own = getattr(type(config), "name", MISSING)
+    if config.name != own and own != MISSING:
+        mend = f"choose {config.name} with {group}={config.name}"
+        raise ConfigError(f"{group}.name={config.name}: is not the name of the option chosen, {own}; {mend}")
 
 
 def build(group: str, values: Mapping[str, Any]) -> Any:

@@ -1,47 +1,12 @@
-"""A configuration error in one line: the key's full name, what is wrong with it, and the mend.
+"""The errors of nanolm, and what is printed of any error: one line with the key's full name, the fault and the mend.
 
-In: an exception of Hydra's, OmegaConf's or our own. Out: a string without a line break. Imports neither of the two.
+In: an exception of ours, Hydra's or OmegaConf's. Out: a string without a line break. Imports neither of the two:
+theirs are known by their attributes (`full_key`, `missing_cfg_file`, `override`).
 """
 
 import dataclasses
 import difflib
 import re
-
-KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-
-
-def one_line(error: BaseException) -> str:
-    """What to print for `error`; our own messages pass as they are."""
-    if group := getattr(error, "missing_cfg_file", None):
-        group, _, option = str(group).removesuffix(".yaml").rpartition("/")
-        there = ", ".join(getattr(error, "options", None) or ["none"])
-        return f"{group or 'config'}={option}: no such option; there are {there}"
-    cause = error if getattr(error, "full_key", None) else error.__cause__
-    key = getattr(cause, "full_key", None)
-    if cause is None or not key:
-        return _squeeze(str(error))
-    first = str(cause).splitlines()[0]
-    if first.startswith("Key '"):
-        return f"{key}: no such key{_nearest(str(getattr(cause, 'key', '')), getattr(cause, 'object_type', None))}"
-    if "Missing mandatory value" in first:
-        return f"{key}: must be given, as {key}=..."
-    if found := re.match(r"Value '(.*)' of type '.*' could not be converted to (Integer|Float|Boolean)", first):
-        return f"{key}={found[1]}: must be {KINDS[found[2]]}"
-    return f"{key}: {_squeeze(first)}"
-
-
-def _nearest(key: str, cls: object) -> str:
-    """`; did you mean ...` or `; there are ...` from the fields of the dataclass that refused the key."""
-    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        return ""
-    names = [field.name for field in dataclasses.fields(cls)]
-    close = difflib.get_close_matches(key, names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(names))}"
-
-
-def _squeeze(text: str) -> str:
-    """One line that a terminal only shows: control characters in a file's name or a value do nothing."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 class NanolmError(Exception):
@@ -58,3 +23,65 @@ class DataError(NanolmError):
 
 class RunError(NanolmError):
     """A run folder that is missing, damaged, or doesn't fit what was asked of it."""
+
+
+KINDS = {
+    "Integer": "a whole number, as 1000 or 1e3",
+    "Float": "a number, as 0.001 or 1e-3",
+    "Boolean": "true or false",
+}
+
+
+def one_line(error: BaseException) -> str:
+    """What to print for `error`; our own messages pass as they are."""
+    if group := getattr(error, "missing_cfg_file", None):
+        return _no_such_option(str(group).removesuffix(".yaml"), getattr(error, "options", None))
+    if typed := getattr(error, "override", None):
+        return _unreadable(str(typed))
+    cause = error if getattr(error, "full_key", None) else error.__cause__
+    if cause is None or not getattr(cause, "full_key", None):
+        return _squeeze(str(error))
+    return _about_key(cause)
+
+
+def _no_such_option(path: str, options: list[str] | None) -> str:
+    """Of a group's option, `conf/group/option`, that has no file."""
+    group, _, option = path.rpartition("/")
+    return f"{group or 'config'}={option}: no such option; there are {', '.join(options or ['none'])}"
+
+
+def _unreadable(override: str) -> str:
+    """Of a word that Hydra's grammar doesn't take: how it would."""
+    key, sign, value = override.partition("=")
+    if not sign:
+        return _squeeze(f"{override}: can't be read; values are set as key=value")
+    quoted = value.replace("'", "\\'")
+    return _squeeze(f"{key}={value}: can't be read; as text it goes in quotes, \"{key}='{quoted}'\"")
+
+
+def _about_key(cause: BaseException) -> str:
+    """Of a key that there isn't, or of a value that its type refuses."""
+    key, first = getattr(cause, "full_key", ""), str(cause).splitlines()[0]
+    if first.startswith("Key '"):
+        return f"{key}: no such key{_nearest(str(getattr(cause, 'key', '')), getattr(cause, 'object_type', None))}"
+    if "Missing mandatory value" in first:
+        return f"{key}: must be given, as {key}=..."
+    if "is not Optional" in first:
+        return f"{key}=null: must be given a value"
+    if found := re.match(r"Value '(.*)' of type '.*' could not be converted to (Integer|Float|Boolean)", first):
+        return _squeeze(f"{key}={found[1]}: must be {KINDS[found[2]]}")
+    return f"{key}: {_squeeze(first)}"
+
+
+def _nearest(key: str, cls: object) -> str:
+    """`; did you mean ...` or `; there are ...` from the fields of the dataclass that refused the key."""
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        return ""
+    names = [field.name for field in dataclasses.fields(cls)]
+    close = difflib.get_close_matches(key, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(names))}"
+
+
+def _squeeze(text: str) -> str:
+    """One line that a terminal only shows: control characters in a file's name or a value do nothing."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

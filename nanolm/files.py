@@ -63,8 +63,8 @@ def read_json(path: str | Path) -> Any:
 
 
 def user_path(text: str | Path) -> Path:
-    """A path as a user types it: `~` and `~name` are home folders."""
-    return Path(text).expanduser()
+    """A path as a user types it: `~` and `~name` are home folders, where there is such a user."""
+    return Path(os.path.expanduser(text))
 
 
 def matching(pattern: str | Path) -> list[Path]:

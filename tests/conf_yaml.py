@@ -6,7 +6,6 @@ a preset (`model=small`) keeps its own values.
 """
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nanolm.cli.configs import CONF, schemas
+from nanolm.cli.help import spelled
 from nanolm.config import MISSING, help_of
 
 SCHEMA = re.compile(r"  - /schema/(\w+)/(\w+)@_here_\n")
-PLAIN = re.compile(r"[A-Za-z][\w./-]*")  # text that YAML reads as text, unless it is one of these:
-WORDS = ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")
 
 
 def files() -> list[Path]:
@@ -53,14 +51,6 @@ def lines(cls: type, given: dict[str, Any]) -> list[str]:
             pairs.append((field.name, given.get(field.name, made), about))
     wide = max(len(f"{key}: {spelled(value)}") for key, value, _ in pairs)
     return [f"{f'{key}: {spelled(value)}':{wide}}  # {about}".rstrip(" #") + "\n" for key, value, about in pairs]
-
-
-def spelled(value: Any) -> str:
-    """A value as YAML, so that OmegaConf reads the same value."""
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value not in WORDS:
-        return value
-    text = json.dumps(value)
-    return text.replace("e-", ".0e-") if re.fullmatch(r"\de-\d+", text) else text
 
 
 if __name__ == "__main__":

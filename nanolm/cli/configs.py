@@ -3,13 +3,11 @@
 In: nothing. Out: types and defaults, which Hydra checks the YAML files against. Imports nothing heavy.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-from hydra.core.config_store import ConfigNode, ConfigStore
-from omegaconf import OmegaConf
+from hydra.core.config_store import ConfigStore
 
 from nanolm.comparing.config import CompareConfig
 from nanolm.config import GROUPS, MISSING, knob, options
@@ -117,26 +115,9 @@ def choices(group: str) -> str:
     return " | ".join(sorted(file.stem for file in Path(CONF, group).glob("*.yaml")))
 
 
-def with_options(header: str) -> str:
-    """A help text with `{group}` filled in: as an interpolation each of them would cost every start 2 ms."""
-    return re.sub(r"\{(\w+)\}", lambda found: choices(found[1]), header)
-
-
-class Schemas(dict[str, Any]):
-    """One group of Hydra's store, whose `store` would turn every dataclass into a config, 2 ms each, at every start.
-    Here a class becomes one when it is asked for; most never are."""
-
-    def __getitem__(self, name: str) -> Any:
-        node = super().__getitem__(name)
-        if isinstance(node, type):
-            node = self[name] = ConfigNode(name, OmegaConf.structured(node), None, None, "schema")
-        return node
-
-
 def register() -> None:
-    """Puts every dataclass into Hydra's store: the verbs' under `schema/verb`, options under `schema/<group>`."""
-    OmegaConf.register_new_resolver("with_options", with_options, replace=True)
-    schema = {
-        group: Schemas({f"{name}.yaml": cls for name, cls in table.items()}) for group, table in schemas().items()
-    }
-    ConfigStore.instance().repo["schema"] = schema
+    """Puts every dataclass into Hydra's store as `schema/<group>/<name>`, so that they are no options themselves."""
+    store = ConfigStore.instance()
+    for group, table in schemas().items():
+        for name, cls in table.items():
+            store.store(name, cls, group=f"schema/{group}")

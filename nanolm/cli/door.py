@@ -1,15 +1,13 @@
-"""Where Hydra meets the house: the types of every config, and the door that each root script opens.
+"""The door that each root script opens: from the words of a command to a checked dataclass, and on to the verb.
 
-In: argv. Out: a typed, checked dataclass for the verb; a mistake of the user's becomes one line and exit status 1.
-Imports nothing heavy, so that `--cfg job` answers at once.
+In: argv. Out: what the verb does; a mistake of the user's becomes one line and exit status 1. Imports nothing heavy,
+so that `--cfg job` answers at once.
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -18,7 +16,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nanolm.cli.configs import CONF, choices, register
+from nanolm.cli.arguments import SWEEPS, ready
+from nanolm.cli.configs import CONF, register
+from nanolm.cli.help import help_text
 from nanolm.errors import ConfigError, NanolmError, one_line
 from nanolm.files import user_path
 from nanolm.training.config import TrainConfig
@@ -26,7 +26,23 @@ from nanolm.training.config import TrainConfig
 # What Hydra must not parse; `sweep` is also a folder of conf/
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
 EXTRAS = {"gradio": "app"}  # packages that not everybody installs: the extra of pyproject.toml that brings each
-NO_OPTION = re.compile(r"[-+.\d{\[]|(true|false|nan|inf)$", re.IGNORECASE)
+
+
+def door(verb: str, main: Callable[..., Any]) -> None:
+    """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; see `call` for what training gets."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log can be followed while it grows
+    register()
+    OmegaConf.register_new_resolver("help_text", help_text, replace=True)
+    try:
+        words, verbatim = lift(sys.argv[1:], VERBATIM.get(verb, ()))
+        sys.argv[1:] = ready(verb, words)
+        enter(verb, main, verbatim)
+    except (hydra.errors.HydraException, OmegaConfBaseException, NanolmError) as error:
+        complain(verb, error)
+    except KeyboardInterrupt:
+        print(f"{verb}.py: stopped", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def lift(argv: list[str], keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -36,60 +52,42 @@ def lift(argv: list[str], keys: Sequence[str]) -> tuple[list[str], dict[str, str
     return ["".join(pair) for pair in pairs if pair[0] not in lifted], lifted
 
 
-def quoted(argument: str) -> str:
-    """`key='value'` where the value is a path that exists: Hydra would parse `run=outputs/sweeps/dims=64,heads=2`."""
-    key, sign, value = argument.partition("=")
-    if not sign or re.fullmatch(r"[\w./-]*", value, re.ASCII) or not os.path.exists(os.path.expanduser(value)):
-        return argument
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-    return f"{key}='{escaped}'"
-
-
-def door(verb: str, main: Callable[..., Any]) -> None:
-    """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; training also gets the overrides."""
-    words, lifted = lift(sys.argv[1:], VERBATIM.get(verb, ()))
-    sys.argv[1:] = map(quoted, words)
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log can be followed while it grows
-    register()
+def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None:
+    """Has Hydra read sys.argv and call the verb; or, with -m, launch a job for every combination of values."""
 
     def task(node: DictConfig) -> Any:
-        hydra_config = HydraConfig.get()
-        if hydra_config.mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             from nanolm.sweep.launch import run_job
 
             return run_job(node, train)
         try:
-            config: Any = OmegaConf.to_object(node)
-            config = with_homes(replace(config, **lifted))
-            if verb == "train":
-                return main(config, overrides=list(hydra_config.overrides.task))
-            return main(config)
+            return call(verb, main, replace(OmegaConf.to_object(node), **verbatim))  # type: ignore[type-var]
         except (NanolmError, OSError) as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
         except ModuleNotFoundError as error:
-            if error.name not in EXTRAS:
+            if error.name is None or error.name.startswith("nanolm"):
                 raise
-            extra = f"pip install -e '.[{EXTRAS[error.name]}]'"
-            complain(verb, NanolmError(f"needs the package {error.name}, which is not installed: {extra}"))
+            place = f"'.[{EXTRAS[error.name]}]'" if error.name in EXTRAS else "."
+            complain(verb, NanolmError(f"needs {error.name}, which is not installed here: pip install -e {place}"))
 
-    multirun = {"-m", "--multirun"} & set(sys.argv)
-    if multirun and verb != "train":
-        complain(verb, NanolmError("-m: only train.py sweeps"))
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
-    try:
-        if multirun:
-            from nanolm.sweep.launch import guarded
+    if SWEEPS.intersection(sys.argv):
+        from nanolm.sweep.launch import guarded
 
-            guarded(run)
-        else:
-            check_options(sys.argv[1:])
-            run()
-    except (hydra.errors.HydraException, OmegaConfBaseException, NanolmError) as error:
-        complain(verb, error)
-    except KeyboardInterrupt:
-        print(f"{verb}.py: stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        guarded(run)
+    else:
+        run()
+
+
+def call(verb: str, main: Callable[..., Any], config: Any) -> Any:
+    """Calls the verb. Training also gets the overrides and, with hydra.run.dir=DIR, the folder of its run."""
+    config, settings = with_homes(config), HydraConfig.get()
+    folder = None if settings.run.dir == "." else user_path(settings.run.dir)
+    if verb == "train":
+        return main(config, overrides=list(settings.overrides.task), folder=folder)
+    if folder is not None:
+        raise ConfigError(f"hydra.run.dir={folder}: only train.py makes a run's folder")
+    return main(config)
 
 
 def with_homes(config: Any) -> Any:
@@ -104,13 +102,6 @@ def with_homes(config: Any) -> Any:
         elif field.metadata.get("path") and isinstance(value, list):
             changed[field.name] = [str(user_path(one)) for one in value]
     return replace(config, **changed)
-
-
-def check_options(argv: list[str]) -> None:
-    """ConfigError for a group that is given a number, a truth value or a table: Hydra has no words for it."""
-    for key, _, text in (argument.partition("=") for argument in argv):
-        if Path(CONF, key).is_dir() and NO_OPTION.match(text):
-            raise ConfigError(f"{key}={text}: must be a name; there are {choices(key)}")
 
 
 def train(config: TrainConfig, **how: Any) -> float:

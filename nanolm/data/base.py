@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from nanolm.config import MISSING, between, knob, one_of, plain
+from nanolm.config import MISSING, between, check_name, knob, one_of, plain
 from nanolm.errors import ConfigError
 from nanolm.text import MODES
 
@@ -28,6 +28,7 @@ class DataConfig:
     limit: Optional[int] = knob(None, "every k-th document, so that so many remain; null: all")
 
     def __post_init__(self) -> None:
+        check_name("data", self)
         one_of("data.normalise", self.normalise, MODES)
         one_of("data.split", self.split, ("hash", "tail"))
         between("data.val", self.val, 0, 1)

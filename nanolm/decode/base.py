@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
-from nanolm.config import MISSING, between, knob
+from nanolm.config import MISSING, between, check_name, knob
 from nanolm.decode import filters
 from nanolm.errors import ConfigError, RunError
 from nanolm.tokenizer.base import EOS, PAD
@@ -60,6 +60,7 @@ class DecodeConfig:
     num_return_sequences: int = knob(1, "texts per prompt")
 
     def __post_init__(self) -> None:
+        check_name("decode", self)
         between("decode.max_new_tokens", self.max_new_tokens, 1)
         between("decode.min_new_tokens", self.min_new_tokens, 0)
         between("decode.repetition_penalty", self.repetition_penalty, 0, open_low=True)

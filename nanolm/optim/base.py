@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from nanolm.config import MISSING, between, knob, one_of
+from nanolm.config import MISSING, between, check_name, knob, one_of
 
 SCHEDULES = ("linear", "cosine", "step", "constant")
 DECAYED = ("matrix", "output")  # the kinds of parameters that weight decay is for
@@ -32,6 +32,7 @@ class OptimConfig:
     step_factor: float = knob(0.5, "what such a step multiplies lr by")
 
     def __post_init__(self) -> None:
+        check_name("optim", self)
         between("optim.lr", self.lr, 0, open_low=True)
         between("optim.weight_decay", self.weight_decay, 0)
         between("optim.beta1", self.beta1, 0, 0.99999)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nanolm.config import MISSING, between, build, knob, plain
+from nanolm.config import MISSING, between, build, check_name, knob, plain
 from nanolm.errors import NanolmError, RunError
 from nanolm.files import fingerprint, read_json, write_json
 from nanolm.text import MODES
@@ -30,6 +30,7 @@ class TokenizerConfig:
     minfreq: int = knob(1, "how often the training texts must hold a token that is to get an id of its own")
 
     def __post_init__(self) -> None:
+        check_name("tokenizer", self)
         between("tokenizer.minfreq", self.minfreq, 1)
 
     def fit(self, texts: Iterable[str], normalise: str) -> "Tokenizer":

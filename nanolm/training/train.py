@@ -66,6 +66,9 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
 
 def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Job]:
     """Everything before the first step of a new run, its folder included."""
+    if folder is not None and Run.resumable(folder):
+        mend = f"resume={folder} goes on with it, or choose another folder"
+        raise RunError(f"{folder}: holds a run already; {mend}")
     source = None
     if config.init is not None:
         source, config = initialised(config, overrides)
