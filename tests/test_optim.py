@@ -14,8 +14,8 @@ from nanolm.model.transformer import Transformer
 from nanolm.optim.adam import Adam
 from nanolm.optim.adamw import AdamW
 from nanolm.optim.base import OptimConfig, lr_factor
-from nanolm.optim.muon import Muon
-from nanolm.optim.steps.muon import MARGIN, POLAR, MuonAdamW, orthogonalise
+from nanolm.optim.muon import Muon, MuonOptimizer
+from nanolm.optim.orthogonal import MARGIN, POLAR, orthogonalise
 
 CONFIGS: list[OptimConfig] = [Adam(), AdamW(), Muon()]
 
@@ -159,10 +159,11 @@ def test_stacked_maps_are_orthogonalised_one_by_one() -> None:
     together.grad = gradient
     for parameter, part in zip(apart, gradient.split([8, 4]), strict=True):
         parameter.grad = part.clone()
-    common = {"weight_decay": 0.0, "momentum": 0.9}
-    MuonAdamW([{"params": [together], "parts": (8, 4), **common}], 0.1, (0.9, 0.99), 1e-8).step()
+    common = {"lr": 0.1, "weight_decay": 0.0, "momentum": 0.9}
+    how = ((0.9, 0.99), 1e-8)
+    MuonOptimizer([{"params": [together], "parts": (8, 4), **common}], *how).step()
     groups = [{"params": [parameter], "parts": (len(parameter),), **common} for parameter in apart]
-    MuonAdamW(groups, 0.1, (0.9, 0.99), 1e-8).step()
+    MuonOptimizer(groups, *how).step()
     torch.testing.assert_close(together.detach(), torch.cat([parameter.detach() for parameter in apart]))
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +182,7 @@ def test_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: set[s
     assert steps_in(job, minutes=1.0) > steps_in(job, minutes=0.01) >= 1
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in job.model.state_dict().items())
-    assert not job.optimizer.state_dict()["state"]
+    assert not any(float(state["step"]) for state in job.optimizer.state_dict()["state"].values())
     with pytest.raises(ConfigError, match="minutes and tokens"):
         tiny_config(tmp_path, minutes=1.0, tokens=5)
 
@@ -348,7 +347,6 @@ def test_a_step_off_the_cpu_never_waits_for_the_device(
     """Every look at a number raises on torch's meta device, which has none."""
     monkeypatch.setattr(torch, "autocast", lambda *how, **more: nullcontext())  # it doesn't know that device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
-    monkeypatch.setattr(sys.modules[torch.optim.Adam.__module__], "_device_dtype_check_for_fused", lambda *how: None)
     config = tiny_config(tmp_path, {"dropout": 0.1}, {"name": optim}, device="meta", ema=0.9, accumulate=2)
     job, meter, progress = prepare(config), Meter(), Progress()
     upcoming = groups(job, 0)

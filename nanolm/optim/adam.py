@@ -1,10 +1,11 @@
-"""`optim=adam`: the original's. Torch's Adam at one learning rate for all, halved every five epochs, nothing else."""
+"""`optim=adam`: the original's. Adam at one learning rate for all, halved every five epochs, nothing else."""
 
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from nanolm.config import knob
 from nanolm.optim.base import OptimConfig
+from nanolm.optim.optimizer import AdamOptimizer
 
 
 @dataclass
@@ -19,10 +20,7 @@ class Adam(OptimConfig):
     schedule: str = "step"
     warmup: float = 0.0
 
-    def build(self, model: Any) -> Any:
-        import torch
-
-        from nanolm.optim.steps.light import light
-
-        groups, betas = [{"params": list(model.parameters()), "base_lr": self.lr}], (self.beta1, self.beta2)
-        return light(torch.optim.Adam)(groups, self.lr, betas, self.eps, self.weight_decay, fused=True)
+    def build(self, model: Any) -> AdamOptimizer:
+        group = {"params": list(model.parameters()), "lr": self.lr, "base_lr": self.lr}
+        group["weight_decay"] = self.weight_decay
+        return AdamOptimizer([group], (self.beta1, self.beta2), self.eps, decoupled=False)

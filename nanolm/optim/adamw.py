@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanolm.optim.base import OptimConfig, adam_groups
+from nanolm.optim.optimizer import AdamOptimizer
 
 
 @dataclass
@@ -12,10 +13,5 @@ class AdamW(OptimConfig):
 
     name: str = "adamw"
 
-    def build(self, model: Any) -> Any:
-        import torch
-
-        from nanolm.optim.steps.light import light
-
-        groups = adam_groups(self, model)
-        return light(torch.optim.AdamW)(groups, self.lr, (self.beta1, self.beta2), self.eps, fused=True)
+    def build(self, model: Any) -> AdamOptimizer:
+        return AdamOptimizer(adam_groups(self, model), (self.beta1, self.beta2), self.eps)

@@ -5,12 +5,13 @@ model's width, and a factor per step. Knows nothing of data or of the training l
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from nanolm.config import MISSING, between, check_name, knob, one_of
+from nanolm.optim.optimizer import AdamOptimizer
 
-SCHEDULES = ("linear", "cosine", "step", "constant")
 DECAYED = ("matrix", "output")  # the kinds of parameters that weight decay is for
 
 
@@ -39,15 +40,40 @@ class OptimConfig:
         between("optim.beta2", self.beta2, 0, 0.99999)
         between("optim.eps", self.eps, 0, open_low=True)
         between("optim.clip", self.clip, 0, open_low=True)
-        one_of("optim.schedule", self.schedule, SCHEDULES)
+        one_of("optim.schedule", self.schedule, list(SCHEDULES))
         between("optim.warmup", self.warmup, 0)
         between("optim.final", self.final, 0, 1)
         between("optim.step_every", self.step_every, 1)
         between("optim.step_factor", self.step_factor, 0, 1, open_low=True)
 
-    def build(self, model: Any) -> Any:
-        """The torch optimizer of `model`: its groups carry "lr" and "base_lr", its state holds only tensors."""
+    def build(self, model: Any) -> AdamOptimizer:
+        """The optimizer of `model`: its groups carry "lr" and "base_lr", its state holds only tensors."""
         raise NotImplementedError
+
+
+def linear(config: OptimConfig, done: float, epochs: int) -> float:
+    """Down to `final` in a straight line; done: the share of the steps after warmup that has been made."""
+    return 1 - (1 - config.final) * done
+
+
+def cosine(config: OptimConfig, done: float, epochs: int) -> float:
+    """Down to `final` along half a cosine."""
+    return config.final + (1 - config.final) * (1 + math.cos(math.pi * done)) / 2
+
+
+def step(config: OptimConfig, done: float, epochs: int) -> float:
+    """Multiplied by `step_factor` every `step_every` epochs."""
+    return config.step_factor ** (epochs // config.step_every)
+
+
+def constant(config: OptimConfig, done: float, epochs: int) -> float:
+    """As it is."""
+    return 1.0
+
+
+SCHEDULES: dict[str, Callable[[OptimConfig, float, int], float]] = {
+    schedule.__name__: schedule for schedule in (linear, cosine, step, constant)
+}
 
 
 def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) -> float:
@@ -56,13 +82,7 @@ def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) 
     if step < warmup:
         return min(1.0, (step + 1) / (warmup + 1))
     done = min(1.0, (step - warmup) / max(1.0, total - warmup))
-    if config.schedule == "linear":
-        return 1 - (1 - config.final) * done
-    if config.schedule == "cosine":
-        return config.final + (1 - config.final) * (1 + math.cos(math.pi * done)) / 2
-    if config.schedule == "step":
-        return config.step_factor ** (step // steps_per_epoch // config.step_every)
-    return 1.0
+    return SCHEDULES[config.schedule](config, done, step // steps_per_epoch)
 
 
 def adam_groups(config: OptimConfig, model: Any, skip: str = "") -> list[dict[str, Any]]:
@@ -74,6 +94,7 @@ def adam_groups(config: OptimConfig, model: Any, skip: str = "") -> list[dict[st
     groups: list[dict[str, Any]] = []
     for kind in model.kinds():
         if kind.parameters and kind.name != skip:
-            lr, decay = config.lr * kind.lr_scale, config.weight_decay * (kind.name in DECAYED) / kind.lr_scale
+            lr = config.lr * kind.lr_scale
+            decay = config.weight_decay / kind.lr_scale if kind.name in DECAYED else 0.0
             groups.append({"params": kind.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     return groups

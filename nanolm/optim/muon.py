@@ -1,14 +1,25 @@
 """`optim=muon`: hidden matrices by Muon, everything else by AdamW, as one optimizer.
 
-In: a model. Out: the optimizer of `steps/muon.py`. Says which matrices are several maps stacked in one weight (query,
-key, value), so that each is orthogonalised by itself.
+In: a model. Out: its optimizer. Says which matrices are several maps stacked in one weight (query, key, value), so that
+each is orthogonalised by itself.
 """
 
+from __future__ import annotations
+
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanolm.config import between, knob
 from nanolm.optim.base import OptimConfig, adam_groups
+from nanolm.optim.optimizer import AdamOptimizer
+from nanolm.optim.orthogonal import orthogonalise
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+BASE_DIMS = 256  # the width at which a step has the size of Adam's
 
 
 @dataclass
@@ -28,8 +39,10 @@ class Muon(OptimConfig):
         super().__post_init__()
         between("optim.momentum", self.momentum, 0, 0.99999)
 
-    def build(self, model: Any) -> Any:
-        from nanolm.optim.steps.muon import MuonAdamW
+    def build(self, model: Any) -> AdamOptimizer:
+        import torch
+
+        from nanolm.hardware import has_bf16
 
         stacked = {id(module.weight): module.parts for module in model.modules() if hasattr(module, "parts")}
         matrices: dict[tuple[int, ...], list[Any]] = {}
@@ -38,4 +51,78 @@ class Muon(OptimConfig):
                 matrices.setdefault(stacked.get(id(weight), (weight.shape[0],)), []).append(weight)
         common = {"lr": self.lr, "base_lr": self.lr, "weight_decay": self.weight_decay, "momentum": self.momentum}
         groups = [{"params": weights, "parts": parts, **common} for parts, weights in matrices.items()]
-        return MuonAdamW(groups + adam_groups(self, model, skip="matrix"), self.lr, (self.beta1, self.beta2), self.eps)
+        dtype = torch.bfloat16 if has_bf16(model.device) else None
+        return MuonOptimizer(
+            groups + adam_groups(self, model, skip="matrix"), (self.beta1, self.beta2), self.eps, dtype=dtype
+        )
+
+
+class Update(NamedTuple):
+    """One map on its way: `weight` (rows, cols), a view; `change`, the same or transposed, rows <= cols; and its lr."""
+
+    weight: Tensor
+    change: Tensor
+    lr: float
+
+
+class MuonOptimizer(AdamOptimizer):
+    """Muon for groups that have "parts", the rows of each map stacked in a weight, and "momentum"; AdamW for others.
+
+    dtype: of the orthogonalisation of fp32; None: fp32 too.
+    """
+
+    def __init__(self, *how: Any, dtype: torch.dtype | None = None) -> None:
+        super().__init__(*how)
+        self.dtype = dtype
+
+    def new_state(self, group: dict[str, Any], weight: Tensor) -> dict[str, Tensor]:
+        if "parts" not in group:
+            return super().new_state(group, weight)
+        return {"momentum": weight.detach().new_zeros(weight.shape)}
+
+    def step(self) -> None:
+        import torch
+
+        updates: list[Update] = []
+        with torch.no_grad():
+            for group in self.param_groups:
+                if "parts" in group:
+                    updates += self.prepare(group)
+                else:
+                    self.update(group)
+            self.move(updates)
+
+    def prepare(self, group: dict[str, Any]) -> list[Update]:
+        """Momentum and weight decay of one group; what each of its maps is to be moved by, not orthogonal yet."""
+        updates = []
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            momentum, grad, decay = self.state[weight]["momentum"], weight.grad, group["lr"] * group["weight_decay"]
+            if self.found_inf is not None:
+                grad, decay = grad.where(self.found_inf == 0, momentum), decay * (1 - self.found_inf)
+            momentum.lerp_(grad, 1 - group["momentum"])
+            nesterov = grad.lerp(momentum, group["momentum"])
+            weight.mul_(1 - decay)
+            for part, change in zip(weight.split(group["parts"]), nesterov.split(group["parts"]), strict=True):
+                tall = part.shape[0] > part.shape[1]
+                updates.append(Update(part, change.mT if tall else change, group["lr"]))
+        return updates
+
+    def move(self, updates: list[Update]) -> None:
+        """Orthogonalises the updates, those of one shape together, and moves the weights by them."""
+        import torch
+
+        same: dict[Any, list[Update]] = defaultdict(list)
+        for update in updates:
+            same[update.change.shape].append(update)
+        for group in same.values():
+            stack = torch.stack([update.change for update in group])
+            if self.dtype is not None and stack.dtype == torch.float32:
+                stack = stack.to(self.dtype)
+            for (weight, _, lr), change in zip(group, orthogonalise(stack), strict=True):
+                rows, cols = weight.shape
+                size: Any = lr * (0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5)
+                if self.found_inf is not None:
+                    size = size * (1 - self.found_inf)
+                weight.sub_((change.mT if rows > cols else change) * size)

@@ -51,12 +51,7 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
             for part in PARTS:
                 if weights := {name: tensors[f"{part}/{name}"] for name in _weights(job, part)}:
                     getattr(job, part).load_state_dict(weights)
-            state, groups = unpack(note["optimizer"], tensors), job.optimizer.state_dict()["param_groups"]
-            if state["state"] and shapes(state["state"]) != shapes(first_state(job)):
-                raise RunError(f"{path}: its optimizer is not the run's")
-            for own, saved in zip(groups, state["param_groups"], strict=True):  # the rest is the config's
-                own["lr"] = float(saved["lr"])
-            job.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+            job.optimizer.load_state_dict(unpack(note["optimizer"], tensors))
             torch.set_rng_state(tensors["random/cpu"])
             if job.device.type == "cuda" and "random/cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random/cuda"], job.device)
@@ -75,24 +70,6 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
 def _weights(job: Job, part: str) -> dict[str, Tensor]:
     module = getattr(job, part)
     return module.state_dict() if module is not None else {}
-
-
-def first_state(job: Job) -> dict[int, Any]:
-    """What the job's optimizer keeps of each parameter, found with another one by a step that changes nothing."""
-    fresh = job.config.optim.build(job.model)
-    for group in fresh.param_groups:
-        group["lr"] = 0.0
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-    fresh.step()
-    fresh.zero_grad(set_to_none=True)
-    state: dict[int, Any] = fresh.state_dict()["state"]
-    return state
-
-
-def shapes(state: dict[int, Any]) -> dict[int, dict[str, tuple[int, ...]]]:
-    """The names and shapes of an optimizer's tensors by the place of their parameter."""
-    return {place: {name: tuple(one.shape) for name, one in kept.items()} for place, kept in state.items()}
 
 
 def pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

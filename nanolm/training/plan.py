@@ -127,7 +127,7 @@ def compile_model(job: Job) -> bool:
     except RuntimeError as error:  # what torch raises where it finds no working compiler
         job.model._compiled_call_impl = None
         print(f"compile: {' '.join(str(error).split())[:200]}; the model runs as it is, slower", file=sys.stderr)
-    job.optimizer.zero_grad(set_to_none=True)
+    job.optimizer.zero_grad()
     return job.model._compiled_call_impl is not None
 
 

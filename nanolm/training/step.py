@@ -77,6 +77,6 @@ def take_step(job: Job, group: Sequence[Batch], progress: Progress, total: int, 
     else:  # the optimizers look at this flag on the device
         job.optimizer.found_inf = (~(nats + norm).isfinite()).float()
     job.optimizer.step()
-    job.optimizer.zero_grad(set_to_none=True)
+    job.optimizer.zero_grad()
     progress.step += 1
     progress.tokens += tokens

@@ -1,0 +1,55 @@
+"""Newton-Schulz: what makes matrices nearly orthogonal with nothing but products, for Muon.
+
+In: a stack of matrices of one shape. Out: the same singular vectors, all singular values near 1. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MARGIN = 1.01  # keeps singular values inside the interval under rounding
+# the quintics of Polar Express, https://arxiv.org/abs/2505.16932: five bring 0.003..1 to 1 within 0.15 or so
+POLAR = tuple(
+    (a / MARGIN, b / MARGIN**3, c / MARGIN**5)
+    for a, b, c in (
+        (8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+        (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+        (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    )
+)
+
+
+def orthogonalise(x: Tensor) -> Tensor:
+    """(n, rows, cols) with rows <= cols -> about U V' of each, in x's dtype, by Newton-Schulz."""
+    x = x / (x.norm(dim=(1, 2), keepdim=True) * MARGIN + 1e-7)
+    if x.shape[2] >= 2 * x.shape[1] and x.itemsize >= 4:
+        return _polynomial(x @ x.mT) @ x
+    for a, b, c in POLAR:
+        gram = x @ x.mT
+        x = x.baddbmm(gram.baddbmm(gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """What all steps together multiply x with, from x x' alone: for a wide x in 60 to 70% of the time.
+
+    Not in 16 bits, where the squares of small singular values would drown.
+    """
+    whole = step = _factor(gram, *POLAR[0])
+    for quintic in POLAR[1:]:
+        gram = step @ gram @ step
+        step = _factor(gram, *quintic)
+        whole = step @ whole
+    return whole
+
+
+def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
+    """a I + b gram + c gram^2."""
+    factor = gram.baddbmm(gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor

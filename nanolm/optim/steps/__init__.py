@@ -1,1 +1,0 @@
-"""Optimizers that import torch, apart from the configs, which must load without it."""
