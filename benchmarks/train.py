@@ -82,7 +82,7 @@ def ours(job: Job, batches: Iterator[Batch], compiled: bool = False, update: boo
             meter.read(progress)
         else:
             gradient(job, [batch])
-            job.optimizer.zero_grad(set_to_none=True)
+            job.optimizer.zero_grad()
         return batch.tokens
 
     return way
