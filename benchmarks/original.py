@@ -13,7 +13,7 @@ from timer import MOVIES, compare, machine
 
 from nanolm.cli.configs import register
 from nanolm.training.config import TrainConfig
-from nanolm.training.setup import prepare
+from nanolm.training.setup import set_up
 from train import ROOT, ours, upcoming
 
 FILMS = ["data=movie_plots", f"data.path={MOVIES}", "data.limit=9252"]
@@ -26,14 +26,14 @@ def main(words: list[str]) -> None:
         words = ["experiment=original", "precision=fp32", f"outputs={place}", *(words or FILMS)]
         config = OmegaConf.to_object(compose("train", overrides=words))
         assert isinstance(config, TrainConfig)
-        job, again, compiled = (prepare(config) for _ in range(3))
-        ways = {"padded to the context, in random order, eager": ours(job, upcoming(job, False, job.context))}
+        setup, again, compiled = (set_up(config) for _ in range(3))
+        ways = {"padded to the context, in random order, eager": ours(setup, upcoming(setup, False, setup.context))}
         ways["bucketed, eager"] = ours(again, upcoming(again))
         ways["bucketed, compiled"] = ours(compiled, upcoming(compiled), compiled=True)
-        print(f"\n{job.corpus.summary()}; batches of {config.batch_size}, context {job.context}")
+        print(f"\n{setup.corpus.summary()}; batches of {config.batch_size}, context {setup.context}")
         rates = compare(ways, "tokens/s")
         print("\nMinutes of an epoch:", end=" ")
-        print(", ".join(f"{name} {job.batches.tokens / rate / 60:.1f}" for name, rate in rates.items()))
+        print(", ".join(f"{name} {setup.batches.tokens / rate / 60:.1f}" for name, rate in rates.items()))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 from nanolm.training.plan import compile_model, flops
 from nanolm.training.progress import Progress
-from nanolm.training.setup import Job, prepare
+from nanolm.training.setup import Setup, set_up
 from nanolm.training.step import Meter, gradient, take_step
 
 BATCH, STEPS = 32, 1000
@@ -57,55 +57,55 @@ def config(outputs: Path, **fields: Any) -> TrainConfig:
     return replace(made, **fields)
 
 
-def upcoming(job: Job, bucketed: bool = True, multiple: int = 1) -> Iterator[Batch]:
+def upcoming(setup: Setup, bucketed: bool = True, multiple: int = 1) -> Iterator[Batch]:
     """The run's own batches; or its rows, not sorted by length, padded to a `multiple` of tokens (or the context)."""
     chance = np.random.default_rng(0)
     for epoch in range(STEPS):
         if bucketed:
-            yield from job.batches.epoch(epoch)
+            yield from setup.batches.epoch(epoch)
             continue
-        shuffled = chance.permutation(len(job.batches.rows.starts))[: len(job.batches) // 2 * BATCH]
+        shuffled = chance.permutation(len(setup.batches.rows.starts))[: len(setup.batches) // 2 * BATCH]
         for index in shuffled.reshape(-1, BATCH):
-            yield job.batches.rows.batch(index, multiple)
+            yield setup.batches.rows.batch(index, multiple)
 
 
-def ours(job: Job, batches: Iterator[Batch], compiled: bool = False, update: bool = True) -> Callable[[], float]:
+def ours(setup: Setup, batches: Iterator[Batch], compiled: bool = False, update: bool = True) -> Callable[[], float]:
     """A step of nanolm, or its gradient alone."""
-    if compiled and not compile_model(job):
+    if compiled and not compile_model(setup):
         raise SystemExit("no compiler here")
     progress, meter = Progress(), Meter()
 
     def way() -> float:
         batch = next(batches)
         if update:
-            take_step(job, [batch], progress, STEPS, meter)
+            take_step(setup, [batch], progress, STEPS, meter)
             meter.read(progress)
         else:
-            gradient(job, [batch])
-            job.optimizer.zero_grad()
+            gradient(setup, [batch])
+            setup.optimizer.zero_grad()
         return batch.tokens
 
     return way
 
 
-def plain(job: Job, bucketed: bool, bf16: bool = False) -> Callable[[], float]:
+def plain(setup: Setup, bucketed: bool, bf16: bool = False) -> Callable[[], float]:
     """A step as most would write it."""
-    shape = job.config.model
+    shape = setup.config.model
     sizes = {"hidden_size": shape.dims, "intermediate_size": shape.hidden_dims, "num_hidden_layers": shape.nblocks}
-    sizes |= {"num_attention_heads": shape.heads, "max_position_embeddings": job.context}
-    sizes |= {"vocab_size": len(job.tokenizer), "tie_word_embeddings": True}
-    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(job.device)
-    optimizer, batches = torch.optim.AdamW(model.parameters(), 1e-3), upcoming(job, bucketed)
+    sizes |= {"num_attention_heads": shape.heads, "max_position_embeddings": setup.context}
+    sizes |= {"vocab_size": len(setup.tokenizer), "tie_word_embeddings": True}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(setup.device)
+    optimizer, batches = torch.optim.AdamW(model.parameters(), 1e-3), upcoming(setup, bucketed)
 
     def way() -> float:
         batch = next(batches)
         labels = np.pad(batch.targets, ((0, 0), (1, 0)), constant_values=IGNORE)
         inputs = np.pad(batch.ids, ((0, 0), (0, 1)))
         inputs[labels != IGNORE] = labels[labels != IGNORE]  # the last target is an input of theirs too
-        ids, labels = (torch.from_numpy(part).to(job.device) for part in (inputs, labels))
+        ids, labels = (torch.from_numpy(part).to(setup.device) for part in (inputs, labels))
         mask = torch.from_numpy(np.arange(ids.shape[1]) <= (batch.targets != IGNORE).sum(1)[:, None]).long()
-        with torch.autocast(job.device.type, torch.bfloat16, enabled=bf16):
-            loss = model(ids, attention_mask=mask.to(job.device), labels=labels).loss
+        with torch.autocast(setup.device.type, torch.bfloat16, enabled=bf16):
+            loss = model(ids, attention_mask=mask.to(setup.device), labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -115,9 +115,9 @@ def plain(job: Job, bucketed: bool, bf16: bool = False) -> Callable[[], float]:
     return way
 
 
-def real(job: Job, bucketed: bool) -> float:
+def real(setup: Setup, bucketed: bool) -> float:
     """The share of real tokens in batches."""
-    batches = [batch for batch, _ in zip(upcoming(job, bucketed), range(400), strict=False)]
+    batches = [batch for batch, _ in zip(upcoming(setup, bucketed), range(400), strict=False)]
     return sum(batch.tokens for batch in batches) / sum(batch.ids.size for batch in batches)
 
 
@@ -152,19 +152,23 @@ def command(*words: str, until: Path | None = None, script: Path = ROOT / "train
 def main() -> None:
     limits = machine("Training")
     with tempfile.TemporaryDirectory() as place:
-        job = prepare(config(Path(place), precision="fp32"))
-        size = f"dims 512, heads 8, nblocks 3, vocabulary {len(job.tokenizer):,}, batch {BATCH} x up to {job.context}"
-        print(f"\n{job.corpus.summary()}\n\nReal tokens of a batch: {real(job, True):.1%}, in random order", end=" ")
-        print(f"{real(job, False):.1%}.\n\nA step with AdamW ({size}), real tokens/s:")
-        muon = prepare(config(Path(place), precision="fp32", optim=build("optim", {"name": "muon"})))
-        ways = {"transformers, random, fp32": plain(job, False), "transformers, bucketed, fp32": plain(job, True)}
-        if cpu_has("bf16") or job.device.type == "cuda":
-            ways |= {"transformers, random, bf16 autocast": plain(job, False, True)}
-            ways |= {"transformers, bucketed, bf16 autocast": plain(job, True, True)}
-        ways["nanolm, fp32"] = ours(job, upcoming(job))
-        ways["nanolm, fp32, gradient alone"] = ours(job, upcoming(job), update=False)
+        setup = set_up(config(Path(place), precision="fp32"))
+        size = (
+            f"dims 512, heads 8, nblocks 3, vocabulary {len(setup.tokenizer):,}, batch {BATCH} x up to {setup.context}"
+        )
+        print(
+            f"\n{setup.corpus.summary()}\n\nReal tokens of a batch: {real(setup, True):.1%}, in random order", end=" "
+        )
+        print(f"{real(setup, False):.1%}.\n\nA step with AdamW ({size}), real tokens/s:")
+        muon = set_up(config(Path(place), precision="fp32", optim=build("optim", {"name": "muon"})))
+        ways = {"transformers, random, fp32": plain(setup, False), "transformers, bucketed, fp32": plain(setup, True)}
+        if cpu_has("bf16") or setup.device.type == "cuda":
+            ways |= {"transformers, random, bf16 autocast": plain(setup, False, True)}
+            ways |= {"transformers, bucketed, bf16 autocast": plain(setup, True, True)}
+        ways["nanolm, fp32"] = ours(setup, upcoming(setup))
+        ways["nanolm, fp32, gradient alone"] = ours(setup, upcoming(setup), update=False)
         ways["nanolm, fp32, muon"] = ours(muon, upcoming(muon))
-        best = prepare(config(Path(place)))
+        best = set_up(config(Path(place)))
         ways[f"nanolm, {best.precision}, compiled"] = ours(best, upcoming(best), compiled=True)
         rates = compare(ways, "tokens/s")
         muons = 1 - rates["nanolm, fp32, muon"] / rates["nanolm, fp32, gradient alone"]
@@ -174,8 +178,8 @@ def main() -> None:
         words = ["model=small", "tracking=disabled", f"outputs={place}", "samples=0", "data.plots=5000"]
         command(*words, "tokens=1")()  # fills the cache
         first = command(*words, "compile=off", "log_every=1", "eval_every=100000", until=Path(place))
-        starts = {"an empty Hydra program --cfg job": command("--cfg", "job", script=empty(Path(place)))}
-        starts["train.py --cfg job"] = command("--cfg", "job")
+        starts = {"an empty Hydra program --cfg setup": command("--cfg", "setup", script=empty(Path(place)))}
+        starts["train.py --cfg setup"] = command("--cfg", "setup")
         seconds(starts | {"to the first optimizer step, not compiled": first})
 
 

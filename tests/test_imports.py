@@ -75,7 +75,7 @@ from pathlib import Path
 import torch, untrained
 from nanolm.export.export import export
 from nanolm.generator import load
-from nanolm.training.setup import prepare
+from nanolm.training.setup import set_up
 
 place = Path(sys.argv[1])
 run = untrained.run(place).folder
@@ -83,11 +83,11 @@ rounded = export(str(run), "int8", outputs=str(place / "out"))
 for folder, quantize in ((run, None), (run, "int8"), (rounded, None)):
     load(folder, quantize=quantize).generate("the", "greedy", max_new_tokens=2)
 for name in ("adam", "adamw", "muon"):
-    job = prepare(untrained.tiny_config(place, optim={"name": name}))
-    job.model.loss(torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)).backward()
-    job.optimizer.step()
-    job.optimizer.zero_grad()
-    job.optimizer.load_state_dict(job.optimizer.state_dict())
+    setup = set_up(untrained.tiny_config(place, optim={"name": name}))
+    setup.model.loss(torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)).backward()
+    setup.optimizer.step()
+    setup.optimizer.zero_grad()
+    setup.optimizer.load_state_dict(setup.optimizer.state_dict())
 assert "torch._dynamo" not in sys.modules
 """
 

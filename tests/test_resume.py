@@ -97,7 +97,7 @@ def test_an_average_of_the_weights_is_kept_and_goes_on(tmp_path: Path, monkeypat
     assert_same(*run_both(tmp_path, monkeypatch, config, at=12))
 
 
-@pytest.mark.parametrize("where", ["evaluate", "write_weights", "save_checkpoint", "judge"])
+@pytest.mark.parametrize("where", ["evaluate", "write_weights", "save_checkpoint", "keep_best"])
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_whatever_it_was_doing_when_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, at: int

@@ -27,9 +27,9 @@ from nanolm.training import loop, plan, report, step
 from nanolm.training.checkpoint import pack, unpack
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
-from nanolm.training.plan import groups, planned_steps, steps_in
+from nanolm.training.plan import measured_steps, planned_steps, step_batches
 from nanolm.training.progress import Progress
-from nanolm.training.setup import Job, padding_multiple, prepare
+from nanolm.training.setup import Setup, padding_multiple, set_up
 from nanolm.training.step import Meter, gradient, take_step
 from nanolm.training.train import train
 
@@ -79,9 +79,9 @@ def test_the_same_command_twice_gives_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_the_gradient_is_that_of_the_mean_over_real_targets(tmp_path: Path) -> None:
-    parts = prepare(tiny_config(tmp_path, batch_size=3, accumulate=4, precision="fp32", optim={"clip": None}))
-    whole = prepare(tiny_config(tmp_path, batch_size=3, accumulate=1, precision="fp32", optim={"clip": None}))
-    group = next(groups(parts, 0))
+    parts = set_up(tiny_config(tmp_path, batch_size=3, accumulate=4, precision="fp32", optim={"clip": None}))
+    whole = set_up(tiny_config(tmp_path, batch_size=3, accumulate=1, precision="fp32", optim={"clip": None}))
+    group = next(step_batches(parts, 0))
     assert len(group) == 4
     assert len({batch.tokens for batch in group}) > 1
     nats, norm = gradient(parts, group)
@@ -89,7 +89,7 @@ def test_the_gradient_is_that_of_the_mean_over_real_targets(tmp_path: Path) -> N
     total = torch.stack(losses).sum()
     (total / sum(int((b.targets >= 0).sum()) for b in group)).backward()
     assert nats.item() == pytest.approx(total.item(), rel=1e-6)
-    found, expected = ([parameter.grad for parameter in job.model.parameters()] for job in (parts, whole))
+    found, expected = ([parameter.grad for parameter in setup.model.parameters()] for setup in (parts, whole))
     torch.testing.assert_close(found, expected)
     assert norm.item() == pytest.approx(math.sqrt(sum(float((g * g).sum()) for g in expected if g is not None)))
 
@@ -139,9 +139,9 @@ def test_the_last_good_state_outlives_an_explosion(tmp_path: Path, monkeypatch: 
 def test_the_average_of_the_weights_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[torch.Tensor] = []
 
-    def noted(job: Job, *args: Any) -> None:
-        step.take_step(job, *args)
-        taken.append(job.model.state_dict()["embedding.weight"].double())
+    def noted(setup: Setup, *args: Any) -> None:
+        step.take_step(setup, *args)
+        taken.append(setup.model.state_dict()["embedding.weight"].double())
 
     monkeypatch.setattr(loop, "take_step", noted)
     steady = {"schedule": "constant", "warmup": 0}  # so that the weights still move when they are the best
@@ -167,22 +167,22 @@ def test_it_stops_early(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at_once", [{"cpu"}, set[str]()])  # on a GPU: nothing
 def test_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: set[str]) -> None:
-    monkeypatch.setattr(step, "AT_ONCE", at_once)
-    monkeypatch.setattr(plan, "AT_ONCE", at_once)
-    job = prepare(tiny_config(tmp_path, epochs=2.5))
-    per_epoch = job.steps_per_epoch
-    assert planned_steps(job) == round(2.5 * per_epoch)
-    job.config = replace(job.config, tokens=job.batches.tokens + 1)
-    assert planned_steps(job) == per_epoch + 1
-    assert sum(batch.tokens for _, group in zip(range(per_epoch), groups(job, 0), strict=False) for batch in group) == (
-        job.batches.tokens
-    )
-    before = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
+    monkeypatch.setattr(step, "SYNCHRONOUS", at_once)
+    monkeypatch.setattr(plan, "SYNCHRONOUS", at_once)
+    setup = set_up(tiny_config(tmp_path, epochs=2.5))
+    per_epoch = setup.steps_per_epoch
+    assert planned_steps(setup) == round(2.5 * per_epoch)
+    setup.config = replace(setup.config, tokens=setup.batches.tokens + 1)
+    assert planned_steps(setup) == per_epoch + 1
+    assert sum(
+        batch.tokens for _, group in zip(range(per_epoch), step_batches(setup, 0), strict=False) for batch in group
+    ) == (setup.batches.tokens)
+    before = {name: tensor.clone() for name, tensor in setup.model.state_dict().items()}
     random = torch.get_rng_state()
-    assert steps_in(job, minutes=1.0) > steps_in(job, minutes=0.01) >= 1
+    assert measured_steps(setup, minutes=1.0) > measured_steps(setup, minutes=0.01) >= 1
     assert torch.equal(random, torch.get_rng_state())
-    assert all(torch.equal(before[name], tensor) for name, tensor in job.model.state_dict().items())
-    assert not any(float(state["step"]) for state in job.optimizer.state_dict()["state"].values())
+    assert all(torch.equal(before[name], tensor) for name, tensor in setup.model.state_dict().items())
+    assert not any(float(state["step"]) for state in setup.optimizer.state_dict()["state"].values())
     with pytest.raises(ConfigError, match="minutes and tokens"):
         tiny_config(tmp_path, minutes=1.0, tokens=5)
 
@@ -216,20 +216,20 @@ def test_a_missing_compiler_costs_one_line(
 def test_a_long_budget_is_compiled_only_where_that_repays_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, compiled: bool
 ) -> None:
-    monkeypatch.setattr(plan, "compile_model", lambda job: True)
-    job = prepare(tiny_config(tmp_path, epochs=1e6))
-    job.precision = precision
-    assert plan.make_plan(job)["compile"] is compiled
-    job.config = replace(job.config, epochs=1)
-    assert plan.make_plan(job)["compile"] is False
+    monkeypatch.setattr(plan, "compile_model", lambda setup: True)
+    setup = set_up(tiny_config(tmp_path, epochs=1e6))
+    setup.precision = precision
+    assert plan.make_plan(setup)["compile"] is compiled
+    setup.config = replace(setup.config, epochs=1)
+    assert plan.make_plan(setup)["compile"] is False
 
 
 def test_groups_go_on_from_any_step(tmp_path: Path) -> None:
-    job = prepare(tiny_config(tmp_path, accumulate=2))
-    stream = groups(job, 0)
+    setup = set_up(tiny_config(tmp_path, accumulate=2))
+    stream = step_batches(setup, 0)
     expected = [[batch.ids.tolist() for batch in next(stream)] for _ in range(10)]
     for start in range(10):
-        assert [batch.ids.tolist() for batch in next(groups(job, start))] == expected[start]
+        assert [batch.ids.tolist() for batch in next(step_batches(setup, start))] == expected[start]
 
 
 def test_a_trained_model_goes_on_with_other_text(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_the_meter_reads_all_steps_at_once() -> None:
 def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "AT_ONCE", set())  # as on a GPU
+    monkeypatch.setattr(step, "SYNCHRONOUS", set())  # as on a GPU
     loss, calls = Transformer.loss, list[int]()
 
     def bad_at_the_fourth(self: Transformer, *batch: torch.Tensor) -> torch.Tensor:
@@ -321,7 +321,7 @@ def test_a_device_that_is_not_read_at_each_step_skips_bad_updates(
 
 
 def test_a_stop_saves_what_has_diverged_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "AT_ONCE", set())  # as on a GPU
+    monkeypatch.setattr(step, "SYNCHRONOUS", set())  # as on a GPU
     loss, calls = Transformer.loss, list[int]()
 
     def bad_at_the_fourth(self: Transformer, *batch: torch.Tensor) -> torch.Tensor:
@@ -348,12 +348,12 @@ def test_a_step_off_the_cpu_never_waits_for_the_device(
     monkeypatch.setattr(torch, "autocast", lambda *how, **more: nullcontext())  # it doesn't know that device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
     config = tiny_config(tmp_path, {"dropout": 0.1}, {"name": optim}, device="meta", ema=0.9, accumulate=2)
-    job, meter, progress = prepare(config), Meter(), Progress()
-    upcoming = groups(job, 0)
+    setup, meter, progress = set_up(config), Meter(), Progress()
+    upcoming = step_batches(setup, 0)
     for _ in range(4):
-        take_step(job, next(upcoming), progress, 10, meter)
-        assert job.average
-        job.average.update_parameters(job.model)
+        take_step(setup, next(upcoming), progress, 10, meter)
+        assert setup.average
+        setup.average.update_parameters(setup.model)
     assert progress.step == len(meter.figures) == 4
     with pytest.raises(NotImplementedError, match="no data"):
         meter.read(progress)
@@ -376,13 +376,13 @@ def test_a_gpu_sees_few_shapes(longest: int) -> None:
 def test_scores_are_measured_in_fp32_whatever_it_trained_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tiny_config(tmp_path, epochs=1, precision="bf16"), folder=tmp_path / "run")
     run = Run.open(tmp_path / "run")
-    status, job = run.status(), prepare(tiny_config(tmp_path))
+    status, setup = run.status(), set_up(tiny_config(tmp_path))
     assert status["precision"] == "bf16"
     assert "trained in bf16, scored in fp32" in capsys.readouterr().out
     for split in ("val", "test"):
-        nats = encoded_nats(run.trained(), job.encoded[split], job.context, job.device)
+        nats = encoded_nats(run.trained(), setup.encoded[split], setup.context, setup.device)
         assert (
-            score_nats(nats, job.encoded[split], job.corpus.nbytes(split), np.zeros(len(job.encoded[split]))).loss
+            score_nats(nats, setup.encoded[split], setup.corpus.nbytes(split), np.zeros(len(setup.encoded[split]))).loss
             == (status[f"{split}_loss"])
         )
 

@@ -19,19 +19,19 @@ from nanolm.errors import NanolmError, RunError
 from nanolm.runs.run import LAST, PREVIOUS
 from nanolm.runs.weights import read_weights, write_weights
 from nanolm.training.progress import Progress
-from nanolm.training.setup import Job
+from nanolm.training.setup import Setup
 
-PARTS = ("model", "average")  # of a job, each with weights of its own
+PARTS = ("model", "average")  # of a setup, each with weights of its own
 
 
-def save_checkpoint(folder: Path, job: Job, progress: Progress) -> None:
+def save_checkpoint(folder: Path, setup: Setup, progress: Progress) -> None:
     """Writes last.safetensors; the old one becomes previous.safetensors."""
-    tensors = {f"{part}/{name}": tensor for part in PARTS for name, tensor in _weights(job, part).items()}
-    states = pack(job.optimizer.state_dict(), "optimizer", tensors)
+    tensors = {f"{part}/{name}": tensor for part in PARTS for name, tensor in _weights(setup, part).items()}
+    states = pack(setup.optimizer.state_dict(), "optimizer", tensors)
     note = {"progress": dataclasses.asdict(progress), "optimizer": states}
     tensors["random/cpu"] = torch.get_rng_state()
-    if job.device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(job.device)
+    if setup.device.type == "cuda":
+        tensors["random/cuda"] = torch.cuda.get_rng_state(setup.device)
     aside = folder / "next.safetensors"
     write_weights(aside, tensors, note)
     if (folder / LAST).exists():
@@ -39,7 +39,7 @@ def save_checkpoint(folder: Path, job: Job, progress: Progress) -> None:
     os.replace(aside, folder / LAST)
 
 
-def load_checkpoint(folder: Path, job: Job) -> Progress | None:
+def load_checkpoint(folder: Path, setup: Setup) -> Progress | None:
     """Restores the last checkpoint, or the one before with a word where the last is damaged; None where none is yet.
 
     Raises RunError where both are damaged.
@@ -49,12 +49,12 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
         try:
             tensors, note = read_weights(path)
             for part in PARTS:
-                if weights := {name: tensors[f"{part}/{name}"] for name in _weights(job, part)}:
-                    getattr(job, part).load_state_dict(weights)
-            job.optimizer.load_state_dict(unpack(note["optimizer"], tensors))
+                if weights := {name: tensors[f"{part}/{name}"] for name in _weights(setup, part)}:
+                    getattr(setup, part).load_state_dict(weights)
+            setup.optimizer.load_state_dict(unpack(note["optimizer"], tensors))
             torch.set_rng_state(tensors["random/cpu"])
-            if job.device.type == "cuda" and "random/cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random/cuda"], job.device)
+            if setup.device.type == "cuda" and "random/cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random/cuda"], setup.device)
             return fill(Progress, note["progress"], "progress")
         except torch.OutOfMemoryError:
             raise
@@ -67,8 +67,8 @@ def load_checkpoint(folder: Path, job: Job) -> Progress | None:
     return None
 
 
-def _weights(job: Job, part: str) -> dict[str, Tensor]:
-    module = getattr(job, part)
+def _weights(setup: Setup, part: str) -> dict[str, Tensor]:
+    module = getattr(setup, part)
     return module.state_dict() if module is not None else {}
 
 

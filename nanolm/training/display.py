@@ -1,6 +1,6 @@
 """What a training shows: what it is about to do, and how it goes.
 
-In: a job and rows of figures. Out: a live line in a terminal; elsewhere plain lines, at evaluations and now and then.
+In: a setup and rows of figures. Out: a live line in a terminal; elsewhere plain lines, at evaluations and now and then.
 """
 
 import time
@@ -12,27 +12,27 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from nanolm.text import escape_controls
 from nanolm.training.distributed import processes
-from nanolm.training.setup import Job
+from nanolm.training.setup import Setup
 
 SILENCE = 20.0  # seconds between plain lines outside a terminal
 
 
-def show_job(job: Job, steps: int, compiled: bool) -> None:
+def show_setup(setup: Setup, steps: int, compiled: bool) -> None:
     """Prints what is going to be trained on what."""
-    parts = {part: count for part, count in job.model.summary().items() if count}
-    device = str(job.device) if job.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
+    parts = {part: count for part, count in setup.model.summary().items() if count}
+    device = str(setup.device) if setup.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
     device = f"{processes()} processes, each: {device}" if processes() > 1 else device
     lines = {
-        "documents": job.corpus.summary(),
-        "tokenizer": f"{job.tokenizer.config.name}, vocabulary {len(job.tokenizer):,}",
-        "tokens": ", ".join(f"{len(ids.ids) - len(ids):,} {split}" for split, ids in job.encoded.items()),
-        "model": f"{job.config.model.name}, {sum(parts.values()):,} parameters: "
+        "documents": setup.corpus.summary(),
+        "tokenizer": f"{setup.tokenizer.config.name}, vocabulary {len(setup.tokenizer):,}",
+        "tokens": ", ".join(f"{len(ids.ids) - len(ids):,} {split}" for split, ids in setup.encoded.items()),
+        "model": f"{setup.config.model.name}, {sum(parts.values()):,} parameters: "
         + ", ".join(f"{count:,} {part}" for part, count in parts.items()),
-        "context": f"{job.context:,} tokens",
-        "machine": f"{device}, {job.precision}{', compiled' if compiled else ''}",
-        "plan": f"{steps:,} steps, {steps / job.steps_per_epoch:.3g} epochs, optimizer {job.config.optim.name}",
+        "context": f"{setup.context:,} tokens",
+        "machine": f"{device}, {setup.precision}{', compiled' if compiled else ''}",
+        "plan": f"{steps:,} steps, {steps / setup.steps_per_epoch:.3g} epochs, optimizer {setup.config.optim.name}",
     }
-    print(*(escape_controls(f"{name:<10} {line}") for name, line in lines.items()), *job.corpus.notes, sep="\n")
+    print(*(escape_controls(f"{name:<10} {line}") for name, line in lines.items()), *setup.corpus.notes, sep="\n")
 
 
 class Display:

@@ -22,7 +22,7 @@ from nanolm.corpus.batches import Batch
 from nanolm.errors import ConfigError, RunError
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
-from nanolm.training.setup import Job
+from nanolm.training.setup import Setup
 
 Rows = list[tuple[np.ndarray, np.ndarray]]  # ids and targets of each batch
 PATIENCE = timedelta(days=7)  # the others wait while the first one evaluates and reports
@@ -51,23 +51,23 @@ def together(device: str) -> Iterator[bool]:
         dist.destroy_process_group()
 
 
-def backward(job: Job, group: Sequence[Batch], alone: bool = False) -> Tensor:
+def backward(setup: Setup, group: Sequence[Batch], alone: bool = False) -> Tensor:
     """Leaves the gradient of the mean nats per target of `group`, and returns their sum; `alone`: with no other's help.
 
     Raises RunError where another process has gone.
     """
     rows, tokens = [(batch.ids, batch.targets) for batch in group], sum(batch.tokens for batch in group)
     if alone or processes() == 1:
-        return _backward(job.model, rows, tokens, job.precision)
+        return _backward(setup.model, rows, tokens, setup.precision)
     seed = int(torch.randint(2**62, ()))  # of the others' dropout
-    compiled = job.model._compiled_call_impl is not None
-    about = (job.config.model, len(job.tokenizer), job.context, job.device.type, compiled)
+    compiled = setup.model._compiled_call_impl is not None
+    about = (setup.config.model, len(setup.tokenizer), setup.context, setup.device.type, compiled)
     with _connected():
-        dist.broadcast_object_list([(about, job.config.threads, seed, tokens, rows, job.precision)])
-        dist.broadcast(parameters_to_vector(job.model.parameters()).detach(), 0)
-    nats = _backward(job.model, _share(rows), tokens, job.precision)
+        dist.broadcast_object_list([(about, setup.config.threads, seed, tokens, rows, setup.precision)])
+        dist.broadcast(parameters_to_vector(setup.model.parameters()).detach(), 0)
+    nats = _backward(setup.model, _share(rows), tokens, setup.precision)
     with _connected():
-        return _add_up(job.model, nats)
+        return _add_up(setup.model, nats)
 
 
 def lend() -> None:

@@ -18,9 +18,9 @@ from nanolm.tracking.wandb import Tracker
 from nanolm.training.checkpoint import save_checkpoint
 from nanolm.training.display import Display
 from nanolm.training.metrics import Metrics
-from nanolm.training.plan import groups
+from nanolm.training.plan import step_batches
 from nanolm.training.progress import Progress
-from nanolm.training.setup import Job
+from nanolm.training.setup import Setup
 from nanolm.training.step import Diverged, Meter, learning_rate, take_step
 from nanolm.training.stop import Stop, StopNow
 
@@ -29,7 +29,7 @@ from nanolm.training.stop import Stop, StopNow
 class Session:
     """One process at work on one run."""
 
-    job: Job
+    setup: Setup
     run: Run
     steps: int  # of the whole run
     progress: Progress
@@ -53,17 +53,17 @@ def fit(session: Session) -> None:
     try:
         if progress.logged < progress.step and row_due(session):  # stopped in an evaluation
             record(session)
-        upcoming = groups(session.job, progress.step)
+        upcoming = step_batches(session.setup, progress.step)
         while not over(session):
             with timed(progress, training=True):
-                take_step(session.job, next(upcoming), progress, session.steps, session.meter)
-                if session.job.average:
-                    session.job.average.update_parameters(session.job.model)
+                take_step(session.setup, next(upcoming), progress, session.steps, session.meter)
+                if session.setup.average:
+                    session.setup.average.update_parameters(session.setup.model)
             if row_due(session):
                 record(session)
             if stop.signal is not None:
                 raise StopNow
-            if time.perf_counter() - session.saved > session.job.config.checkpoint_seconds:
+            if time.perf_counter() - session.saved > session.setup.config.checkpoint_seconds:
                 save(session)
     except (StopNow, Diverged):
         save(session)
@@ -73,33 +73,33 @@ def fit(session: Session) -> None:
 
 def over(session: Session) -> bool:
     """Whether the plan is fulfilled, or there was no gain for too long."""
-    patience = session.job.config.patience
+    patience = session.setup.config.patience
     return session.progress.step >= session.steps or (patience is not None and session.progress.waited >= patience)
 
 
 def evaluation_due(session: Session) -> bool:
     """At the end, and every `eval_every` steps or each epoch."""
-    step, every = session.progress.step, session.job.config.eval_every or session.job.steps_per_epoch
+    step, every = session.progress.step, session.setup.config.eval_every or session.setup.steps_per_epoch
     return step >= session.steps or step % every == 0
 
 
 def row_due(session: Session) -> bool:
     """Every `log_every` steps, and at evaluations."""
-    return session.progress.step % session.job.config.log_every == 0 or evaluation_due(session)
+    return session.progress.step % session.setup.config.log_every == 0 or evaluation_due(session)
 
 
 def record(session: Session) -> None:
     """Writes the row of this step everywhere, evaluated if it is time, and keeps the weights if they are the best."""
-    progress, job = session.progress, session.job
+    progress, setup = session.progress, session.setup
     with timed(progress, training=True):  # a GPU has worked until here
         session.meter.read(progress)
     val = evaluate(session, "val") if evaluation_due(session) else None
     tokens, seconds = progress.tokens - session.row[0], progress.training - session.row[1]
     row: dict[str, float] = {
         "step": progress.step,
-        "epoch": progress.step / job.steps_per_epoch,
+        "epoch": progress.step / setup.steps_per_epoch,
         "tokens": progress.tokens,
-        "lr": learning_rate(job, progress.step - 1, session.steps),
+        "lr": learning_rate(setup, progress.step - 1, session.steps),
         "train_loss": progress.nats / progress.nats_tokens if progress.nats_tokens else math.nan,
         "grad_norm": progress.norm,
         "seconds": progress.seconds,
@@ -113,10 +113,10 @@ def record(session: Session) -> None:
     progress.logged, progress.nats, progress.nats_tokens = progress.step, 0.0, 0
     session.row = (progress.tokens, progress.training)
     if val:
-        judge(session, row)
+        keep_best(session, row)
 
 
-def judge(session: Session, row: dict[str, float]) -> None:
+def keep_best(session: Session, row: dict[str, float]) -> None:
     """Keeps the weights where they are the best so far. The checkpoint comes first: `mend_best` relies on it."""
     progress = session.progress
     if progress.best and not row["val_bpb"] < progress.best["val_bpb"]:
@@ -125,17 +125,17 @@ def judge(session: Session, row: dict[str, float]) -> None:
     progress.best = {key: row[key] for key in ("step", "epoch", "val_loss", "val_ppl", "val_bpb")}
     progress.waited = 0
     save(session)
-    write_weights(session.run.folder / BEST, session.job.judged.state_dict(), progress.best)
+    write_weights(session.run.folder / BEST, session.setup.evaluated_model.state_dict(), progress.best)
     session.run.update_status(**progress.best)
 
 
 def evaluate(session: Session, split: str) -> Score:
     """The score of a whole split under the current weights; a signal ends it at once."""
-    job = session.job
+    setup = session.setup
     with session.stop.at_once(), timed(session.progress):
-        spelling = spelling_bits(job.corpus, split, job.tokenizer, job.cache)
-        nats = encoded_nats(job.judged, job.encoded[split], job.context, job.device)
-        result = score_nats(nats, job.encoded[split], job.corpus.nbytes(split), spelling)
+        spelling = spelling_bits(setup.corpus, split, setup.tokenizer, setup.cache)
+        nats = encoded_nats(setup.evaluated_model, setup.encoded[split], setup.context, setup.device)
+        result = score_nats(nats, setup.encoded[split], setup.corpus.nbytes(split), spelling)
     if not math.isfinite(result.bpb):
         raise NanolmError(f"the {split} loss is {result.loss} after step {session.progress.step}: lower optim.lr")
     return result
@@ -143,7 +143,7 @@ def evaluate(session: Session, split: str) -> Score:
 
 def save(session: Session) -> None:
     """Writes a checkpoint, unless this step has one; raises Diverged after it."""
-    progress, job = session.progress, session.job
+    progress, setup = session.progress, session.setup
     diverged = None
     try:
         with timed(progress, training=True):  # a GPU has worked until here
@@ -153,7 +153,7 @@ def save(session: Session) -> None:
     if session.saved_step != progress.step:
         progress.metrics = session.metrics.saved()
         with timed(progress):
-            save_checkpoint(session.run.folder, job, progress)
+            save_checkpoint(session.run.folder, setup, progress)
         session.saved_step = progress.step
     session.saved = time.perf_counter()
     if diverged:
@@ -167,5 +167,7 @@ def timed(progress: Progress, training: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        progress.seconds += time.perf_counter() - begun
-        progress.training += (time.perf_counter() - begun) * training
+        passed = time.perf_counter() - begun
+        progress.seconds += passed
+        if training:
+            progress.training += passed

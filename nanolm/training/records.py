@@ -13,44 +13,48 @@ from nanolm.config import plain
 from nanolm.runs.run import Run
 from nanolm.training.distributed import processes
 from nanolm.training.progress import Progress
-from nanolm.training.setup import Job
+from nanolm.training.setup import Setup
 
 
-def environment(job: Job) -> dict[str, Any]:
+def environment(setup: Setup) -> dict[str, Any]:
     """Versions, device, threads, git commit and command line: what one needs to run it again."""
     return {
         "command": sys.argv,
         "git_commit": git_commit(Path(__file__).resolve().parents[2]),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "system": platform.platform(),
-        "device": torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device),
-        "precision": job.precision,
+        "device": torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else str(setup.device),
+        "precision": setup.precision,
         "threads": torch.get_num_threads(),
         "processes": processes(),
     }
 
 
-def first_status(job: Job, run: Run, progress: Progress) -> dict[str, Any]:
+def first_status(setup: Setup, run: Run, progress: Progress) -> dict[str, Any]:
     """What status.json holds from the first step on."""
     status = {
         "state": "running",
         "created": run.manifest["created"],
-        "corpus": job.corpus.fingerprint,
-        "documents": job.corpus.counts,
-        "vocabulary": len(job.tokenizer),
-        "context": job.context,
-        "precision": job.precision,  # of the training; scores are measured in fp32
-        "parameters": job.model.summary(),
+        "corpus": setup.corpus.fingerprint,
+        "documents": setup.corpus.counts,
+        "vocabulary": len(setup.tokenizer),
+        "context": setup.context,
+        "precision": setup.precision,  # of the training; scores are measured in fp32
+        "parameters": setup.model.summary(),
         "steps": run.manifest["plan"]["steps"],
     }
     return status | (progress.best or {}) | {"step": progress.step, "seconds": progress.seconds}
 
 
-def about(job: Job, run: Run) -> dict[str, Any]:
+def about(setup: Setup, run: Run) -> dict[str, Any]:
     """The run's id, name and config for wandb.init; the same id after a resume."""
-    known = {"corpus": job.corpus.fingerprint, "vocabulary": len(job.tokenizer), "parameters": job.model.summary()}
-    who = {"id": run.manifest["id"], "name": job.config.run_name or run.folder.name}
-    return who | {"group": job.config.group, "tags": job.config.tags, "config": plain(job.config) | known}
+    known = {
+        "corpus": setup.corpus.fingerprint,
+        "vocabulary": len(setup.tokenizer),
+        "parameters": setup.model.summary(),
+    }
+    who = {"id": run.manifest["id"], "name": setup.config.run_name or run.folder.name}
+    return who | {"group": setup.config.group, "tags": setup.config.tags, "config": plain(setup.config) | known}
 
 
 def git_commit(folder: Path) -> str | None:

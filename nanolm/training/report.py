@@ -31,23 +31,23 @@ LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.c
 
 def finish(session: Session, console: Console) -> float:
     """Writes and prints everything that is left; returns the best val bits per byte."""
-    job, run, progress = session.job, session.run, session.progress
-    job.average = None
-    job.model.load_state_dict(read_weights(run.folder / BEST)[0])
+    setup, run, progress = session.setup, session.run, session.progress
+    setup.average = None
+    setup.model.load_state_dict(read_weights(run.folder / BEST)[0])
     figures: dict[str, Any] = dict(progress.best or {})
     figures["best_epoch"] = figures.pop("epoch")
-    if len(job.encoded["test"]):
+    if len(setup.encoded["test"]):
         test = evaluate(session, "test")
         write_test_bits(session, test)
         figures |= {"test_bpb": test.bpb, "test_loss": test.loss, "test_ppl": test.perplexity}
         figures["test_unk_rate"] = test.unk_rate
     with session.stop.at_once():
-        figures |= {f"{split}_floor": floor_bpb(job.config.data, job.corpus, split) for split in ("val", "test")}
-    figures |= {"step": progress.step, "epochs": progress.step / job.steps_per_epoch, "tokens": progress.tokens}
+        figures |= {f"{split}_floor": floor_bpb(setup.config.data, setup.corpus, split) for split in ("val", "test")}
+    figures |= {"step": progress.step, "epochs": progress.step / setup.steps_per_epoch, "tokens": progress.tokens}
     figures |= {"seconds": progress.seconds, "tokens_per_s": progress.tokens / progress.training}
     draw_curves(session, figures["val_floor"])
     samples = write_samples(session)
-    figures["memory_mb"] = peak_memory(job.device)
+    figures["memory_mb"] = peak_memory(setup.device)
     run.list_files(*(name for name in LATE_FILES if (run.folder / name).exists()))
     run.update_status(state="finished", **figures)
     (run.folder / PREVIOUS).unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def draw_curves(session: Session, floor: float | None) -> None:
 
 def write_samples(session: Session) -> list[tuple[str, str]]:
     """samples.txt: (prompt, text) of a few generated texts; none, with a word, where a prompt can't be continued."""
-    config = session.job.config
+    config = session.setup.config
     prompts = [prompt for prompt in config.prompts for _ in range(config.samples)]
     if not prompts:
         return []
@@ -90,7 +90,7 @@ def write_samples(session: Session) -> list[tuple[str, str]]:
     decode = dataclasses.replace(config.decode, num_return_sequences=1)
     try:
         with session.stop.at_once():
-            generator = load(session.run.folder, device=str(session.job.device))
+            generator = load(session.run.folder, device=str(session.setup.device))
             texts = generator.generate(prompts, decode=decode, seed=config.seed)
     except NanolmError as error:
         print(f"no samples: {error}", file=sys.stderr)
@@ -113,7 +113,7 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
             table.add_row(split, f"{bpb:.4f}", *above, f"{figures[f'{split}_ppl']:.2f}")
     console.print(table)
     lines = [
-        f"* per token: compares with the same tokenizer only; trained in {session.job.precision}, scored in fp32",
+        f"* per token: compares with the same tokenizer only; trained in {session.setup.precision}, scored in fp32",
         f"best after {figures['best_epoch']:.3g} of {figures['epochs']:.3g} epochs; {duration(figures['seconds'])}, "
         f"{figures['tokens_per_s']:,.0f} tokens/s, {figures['memory_mb']:,.0f} MB of memory at most",
         "curves: " + ", ".join(str(folder / name) for name in CURVES),

@@ -1,6 +1,6 @@
 """Everything a run needs before its first step: corpus, tokenizer, ids, model, optimizer.
 
-In: a TrainConfig, and the run to start from where there is one. Out: a Job. Writes nothing but caches.
+In: a TrainConfig, and the tokenizer of the run to start from where there is one. Out: a Setup. Writes only caches.
 """
 
 import os
@@ -42,7 +42,7 @@ class Average(AveragedModel):  # type: ignore[misc]
 
 
 @dataclass
-class Job:
+class Setup:
     """The parts of one training; `optimizer` is fresh, `model` has its first weights."""
 
     config: TrainConfig
@@ -64,14 +64,14 @@ class Job:
         return -(-len(self.batches) // self.config.accumulate)
 
     @property
-    def judged(self) -> Transformer:
+    def evaluated_model(self) -> Transformer:
         """The model that is evaluated and kept: the average where there is one."""
         model: Transformer = self.average.module if self.average else self.model
         return model
 
 
-def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
-    """The job of `config`, on a known tokenizer or on one fitted to the data; what is cached is reused."""
+def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
+    """What `config` asks for, on a known tokenizer or on one fitted to the data; what is cached is reused."""
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     if config.threads:
@@ -93,10 +93,10 @@ def prepare(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Job:
     affordable(config.model, len(tokenizer), context, device.type)
     model = Transformer(config.model, len(tokenizer), context).to(device)
     optimizer = config.optim.build(model)
-    job = Job(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
+    setup = Setup(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
     if config.ema is not None:
-        job.average = Average(model, config.ema)
-    return job
+        setup.average = Average(model, config.ema)
+    return setup
 
 
 def padding_multiple(device: str, context: int) -> int:
@@ -121,6 +121,6 @@ def natural_context(encoded: Encoded) -> int:
     return min(LONGEST_CONTEXT, -(-longest // 16) * 16)
 
 
-def load_weights(job: Job, run: Run) -> None:
-    """Gives the job's model the best weights of `run`, whose model has the same shape."""
-    job.model.load_state_dict(run.trained().state_dict())
+def load_weights(setup: Setup, run: Run) -> None:
+    """Gives the setup's model the best weights of `run`, whose model has the same shape."""
+    setup.model.load_state_dict(run.trained().state_dict())

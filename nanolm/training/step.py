@@ -1,6 +1,6 @@
 """One optimizer step, and the figures of the steps since the last look at them.
 
-In: a job, a few batches, a learning rate. Out: changed weights; losses and norms stay on the device until they are
+In: a setup, a few batches, a learning rate. Out: changed weights; losses and norms stay on the device until they are
 read, so that a GPU never waits for the host. A loss or gradient that is not finite ends the run.
 """
 
@@ -15,9 +15,9 @@ from nanolm.errors import NanolmError
 from nanolm.optim.base import lr_factor
 from nanolm.training.distributed import backward
 from nanolm.training.progress import Progress
-from nanolm.training.setup import Job
+from nanolm.training.setup import Setup
 
-AT_ONCE = {"cpu"}  # devices whose figures are read at each step: nothing waits for it
+SYNCHRONOUS = {"cpu"}  # devices whose figures are read at each step: nothing waits for it
 
 
 class Diverged(NanolmError):
@@ -52,31 +52,31 @@ class Meter:
             progress.norm = norm
 
 
-def learning_rate(job: Job, step: int, total: int) -> float:
+def learning_rate(setup: Setup, step: int, total: int) -> float:
     """optim.lr at the step that follows `step` others."""
-    return job.config.optim.lr * lr_factor(job.config.optim, step, total, job.steps_per_epoch)
+    return setup.config.optim.lr * lr_factor(setup.config.optim, step, total, setup.steps_per_epoch)
 
 
-def gradient(job: Job, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+def gradient(setup: Setup, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """(summed nats, norm before clipping); leaves the gradient of the mean nats per target of `group`, clipped."""
-    nats = backward(job, group)
-    clip = job.config.optim.clip
-    return nats, torch.nn.utils.clip_grad_norm_(job.model.parameters(), math.inf if clip is None else clip)
+    nats = backward(setup, group)
+    clip = setup.config.optim.clip
+    return nats, torch.nn.utils.clip_grad_norm_(setup.model.parameters(), math.inf if clip is None else clip)
 
 
-def take_step(job: Job, group: Sequence[Batch], progress: Progress, total: int, meter: Meter) -> None:
+def take_step(setup: Setup, group: Sequence[Batch], progress: Progress, total: int, meter: Meter) -> None:
     """One update with the gradient of `group`; one that isn't finite leaves the weights as they were."""
-    lr = learning_rate(job, progress.step, total)
-    for parameters in job.optimizer.param_groups:
-        parameters["lr"] = parameters["base_lr"] * lr / job.config.optim.lr
-    nats, norm = gradient(job, group)
+    lr = learning_rate(setup, progress.step, total)
+    for parameters in setup.optimizer.param_groups:
+        parameters["lr"] = parameters["base_lr"] * lr / setup.config.optim.lr
+    nats, norm = gradient(setup, group)
     tokens = sum(batch.tokens for batch in group)
     meter.add(progress.step + 1, lr, tokens, nats, norm)
-    if job.device.type in AT_ONCE:
+    if setup.device.type in SYNCHRONOUS:
         meter.read(progress)
     else:  # the optimizers look at this flag on the device
-        job.optimizer.found_inf = (~(nats + norm).isfinite()).float()
-    job.optimizer.step()
-    job.optimizer.zero_grad()
+        setup.optimizer.found_inf = (~(nats + norm).isfinite()).float()
+    setup.optimizer.step()
+    setup.optimizer.zero_grad()
     progress.step += 1
     progress.tokens += tokens

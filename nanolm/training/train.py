@@ -23,7 +23,7 @@ from nanolm.scoring.speller import corpus_speller
 from nanolm.tracking.wandb import Tracker
 from nanolm.training.checkpoint import load_checkpoint
 from nanolm.training.config import TrainConfig
-from nanolm.training.display import Display, show_job
+from nanolm.training.display import Display, show_setup
 from nanolm.training.distributed import lend, processes, together
 from nanolm.training.loop import Session, fit
 from nanolm.training.metrics import Metrics
@@ -32,7 +32,7 @@ from nanolm.training.progress import Progress
 from nanolm.training.records import about, environment, first_status
 from nanolm.training.report import LATE_FILES, finish
 from nanolm.training.resume import CHANGEABLE, initialised, resumed
-from nanolm.training.setup import Job, load_weights, prepare
+from nanolm.training.setup import Setup, load_weights, set_up
 from nanolm.training.stop import Stop, StopNow
 
 NO_MEMORY = "no memory left on the GPU; lower batch_size and raise accumulate"
@@ -51,20 +51,20 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
             return math.nan
         try:
             if config.resume is None:
-                run, job = begin(config, overrides, folder)
+                run, setup = begin(config, overrides, folder)
                 with run.hold():
-                    return work(job, run, Progress())
+                    return work(setup, run, Progress())
             run, config = resumed(config, overrides)
             with run.hold():
-                job, progress = restore(config, run)
-                return work(job, run, progress)
+                setup, progress = restore(config, run)
+                return work(setup, run, progress)
         except OSError as error:
             raise RunError(refusal(error, Path(config.outputs))) from error
         except torch.OutOfMemoryError as error:
             raise RunError(NO_MEMORY) from error
 
 
-def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Job]:
+def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Setup]:
     """Everything before the first step of a new run, its folder included."""
     if folder is not None and Run.resumable(folder):
         mend = f"resume={folder} goes on with it, or choose another folder"
@@ -72,51 +72,51 @@ def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) ->
     source = None
     if config.init is not None:
         source, config = initialised(config, overrides)
-    job = prepare(config, source.tokenizer() if source else None)
+    setup = set_up(config, source.tokenizer() if source else None)
     if source:
-        load_weights(job, source)
-    plan = make_plan(job) | {"corpus": job.corpus.fingerprint}
+        load_weights(setup, source)
+    plan = make_plan(setup) | {"corpus": setup.corpus.fingerprint}
     writers = {
-        "tokenizer.json": job.tokenizer.save,
-        "speller.json": corpus_speller(job.corpus).save,
-        "environment.json": lambda path: write_json(path, environment(job)),
+        "tokenizer.json": setup.tokenizer.save,
+        "speller.json": corpus_speller(setup.corpus).save,
+        "environment.json": lambda path: write_json(path, environment(setup)),
     }
-    name = (job.config.model.name, job.config.tokenizer.name, job.config.run_name)
-    return Run.create(folder or new_folder(Path(config.outputs), *name), plain(job.config), plan, writers), job
+    name = (setup.config.model.name, setup.config.tokenizer.name, setup.config.run_name)
+    return Run.create(folder or new_folder(Path(config.outputs), *name), plain(setup.config), plan, writers), setup
 
 
-def restore(config: TrainConfig, run: Run) -> tuple[Job, Progress]:
-    """A run's job and progress as they were at its last checkpoint, or at its start where it has none yet."""
+def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
+    """A run's setup and progress as they were at its last checkpoint, or at its start where it has none yet."""
     old = plain(fill(Plan, run.manifest["plan"], f"{run.folder / 'manifest.json'}: plan"))
-    job = prepare(config, run.tokenizer())
-    if processes() > 1 and job.device.index is not None:
-        raise ConfigError(f"device={job.device}: torchrun gives each process its own; give device=cuda")
-    if job.corpus.fingerprint != old["corpus"]:
+    setup = set_up(config, run.tokenizer())
+    if processes() > 1 and setup.device.index is not None:
+        raise ConfigError(f"device={setup.device}: torchrun gives each process its own; give device=cuda")
+    if setup.corpus.fingerprint != old["corpus"]:
         mend = f"put it back, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
-    plan = old | make_plan(job, old)
-    progress = load_checkpoint(run.folder, job)
+    plan = old | make_plan(setup, old)
+    progress = load_checkpoint(run.folder, setup)
     if progress is None:
         if (run.folder / BEST).exists():
             raise RunError(f"{run.folder / LAST}: missing, so it can't go on; start a new run with init={run.folder}")
         print(f"{run.folder}: there is no checkpoint, so it starts at its beginning", file=sys.stderr)
         progress = Progress()
         if config.init is not None:
-            load_weights(job, Run.open(config.init))
+            load_weights(setup, Run.open(config.init))
     if plan["steps"] != old["steps"]:
         if progress.step >= plan["steps"]:
             raise RunError(
                 f"{run.folder}: has had {progress.step} steps, {plan['steps']} are asked; give a larger budget"
             )
         progress.waited = 0
-    run.manifest |= {"plan": plan, "changed": {key: plain(job.config)[key] for key in CHANGEABLE}}
+    run.manifest |= {"plan": plan, "changed": {key: plain(setup.config)[key] for key in CHANGEABLE}}
     run.manifest["files"] = {name: sha for name, sha in run.manifest["files"].items() if name not in LATE_FILES}
     run.list_files()
-    mend_best(job, run, progress)
-    return job, progress
+    mend_best(setup, run, progress)
+    return setup, progress
 
 
-def mend_best(job: Job, run: Run, progress: Progress) -> None:
+def mend_best(setup: Setup, run: Run, progress: Progress) -> None:
     """A kill may have come between a checkpoint and the best weights: then the checkpoint's weights are those."""
     if progress.best is None:
         return
@@ -127,26 +127,26 @@ def mend_best(job: Job, run: Run, progress: Progress) -> None:
     except RunError as error:
         problem = str(error)
     if progress.best["step"] == progress.step:
-        write_weights(run.folder / BEST, job.judged.state_dict(), progress.best)
+        write_weights(run.folder / BEST, setup.evaluated_model.state_dict(), progress.best)
     else:
         print(f"the best weights are sought anew from step {progress.step} on: {problem}", file=sys.stderr)
         progress.best = None
 
 
-def work(job: Job, run: Run, progress: Progress) -> float:
+def work(setup: Setup, run: Run, progress: Progress) -> float:
     """Trains and reports; whatever ends it is written into status.json."""
     console, plan = Console(highlight=False), run.manifest["plan"]
-    show_job(job, plan["steps"], plan["compile"])
-    write_json(run.folder / "status.json", first_status(job, run, progress))
+    show_setup(setup, plan["steps"], plan["compile"])
+    write_json(run.folder / "status.json", first_status(setup, run, progress))
     metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
-    tracker = Tracker(job.config.tracking, Path(job.config.outputs), about(job, run))
+    tracker = Tracker(setup.config.tracking, Path(setup.config.outputs), about(setup, run))
     for row in metrics.kept():  # a kill may have come before W&B had them
         tracker.log(row)
     display = Display(console, plan["steps"], progress.step)
     status = 1
     try:
         with Stop() as stop, ending(run, progress, stop):
-            session = Session(job, run, plan["steps"], progress, metrics, tracker, display, stop)
+            session = Session(setup, run, plan["steps"], progress, metrics, tracker, display, stop)
             with display.live:
                 fit(session)
             value = finish(session, console)
