@@ -225,9 +225,10 @@ class TestByTransformers:
         config = Beam(num_beams=beams, num_return_sequences=beams) if beams > 1 else Greedy()
         for prompt, found in zip(PROMPTS, writer.complete(PROMPTS, config), strict=True):
             given = words(prompt, return_tensors="pt")
-            rows = theirs.generate(**given, do_sample=False, num_beams=beams, num_return_sequences=beams)
+            how = {"num_beams": beams, "num_return_sequences": beams, "max_length": writer.model.context + 1}
+            rows = theirs.generate(**given, do_sample=False, **how)
             assert [ended(row[given.input_ids.shape[1] :]) for row in rows.tolist()] == [one.ids for one in found]
-            assert words.decode(rows[0], skip_special_tokens=True) == found[0].text
+            assert words.decode(rows[0], skip_special_tokens=True).strip() == found[0].text
 
     def test_a_padded_batch_gives_the_same_tokens(self, tmp_path: Path) -> None:
         folder = out(tmp_path)
@@ -243,7 +244,8 @@ class TestByTransformers:
         theirs = self.transformers.AutoModelForCausalLM.from_pretrained(folder)
         assert theirs.generation_config.eos_token_id == EOS
         torch.manual_seed(0)
-        rows = theirs.generate(torch.tensor([[BOS]]), do_sample=True, top_k=0, num_return_sequences=64)[:, 1:]
+        how: dict[str, Any] = {"do_sample": True, "top_k": 0, "num_return_sequences": 64, "max_length": 25}
+        rows = theirs.generate(torch.tensor([[BOS]]), **how)[:, 1:]
         written = [ended(row) for row in rows.tolist()]
         assert any(EOS in row for row in written)
         assert not {PAD, UNK, BOS} & {token for row in written for token in row}
@@ -269,7 +271,34 @@ class TestByTransformers:
         for text in texts:
             ids = words.encode(normalise(text, words.normalise))
             assert theirs(text).input_ids == [BOS, *ids], text
-            assert theirs.decode([BOS, *ids, EOS, PAD], skip_special_tokens=True) == words.decode(ids)
+            spaced = words.config.name == "word" and words.normalise == "clean" and bool(ids)
+            assert theirs.decode([BOS, *ids, EOS, PAD], skip_special_tokens=True) == " " * spaced + words.decode(ids)
+
+    @pytest.mark.parametrize(("name", "mode"), KINDS)
+    def test_pipelines_continue_the_text_as_we_do(
+        self, tmp_path: Path, name: str, mode: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        untrained.run(tmp_path, tokenizer(name, mode))
+        pipe = self.transformers.pipeline("text-generation", model=str(export("latest", outputs=str(tmp_path / "out"))))
+        capfd.readouterr()
+        [found] = pipe("the army", do_sample=False, max_new_tokens=5)
+        ours = load(tmp_path / "out" / "run", precision="fp32").generate("the army", "greedy", max_new_tokens=5)
+        assert found["generated_text"] == ours
+        assert "max_length" not in "".join(capfd.readouterr())
+
+    def test_the_harness_gets_our_nats(self, tmp_path: Path) -> None:
+        """As lm-eval does with add_bos_token=False: <BOS> before ids that were read without special tokens."""
+        folder = out(tmp_path)
+        theirs = self.transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+        words = self.transformers.AutoTokenizer.from_pretrained(folder)
+        run = Run.open(tmp_path / "out" / "run")
+        for text in ("the army general", "a dog and a dragon fight over a river"):
+            ids = words(text, add_special_tokens=False).input_ids
+            assert ids == run.tokenizer().encode(text)
+            with torch.inference_mode():
+                scores = theirs(torch.tensor([[BOS, *ids[:-1]]])).logits[0].log_softmax(-1)
+                nats = run.model().nats(torch.tensor([[BOS, *ids[:-1]]]), torch.tensor([ids]))
+            assert -scores[range(len(ids)), ids].sum().item() == pytest.approx(nats.sum().item(), abs=1e-4)
 
     def test_the_cards_own_lines_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         folder = out(tmp_path)

@@ -38,6 +38,7 @@ def model_card(run: Run, kind: str, where: str, cache: Path) -> str:
         where=where,
         total=escape_markdown(sum(n for n in facts.get("parameters", {}).values() if isinstance(n, int))),
         context=escape_markdown(config["model"]["context"]),
+        new=max(1, min(60, int(config["model"]["context"] or 60) // 2)),
         scores=markdown_table(
             (row.replace("_", " "), scores["val"][row], scores["test"].get(row)) for row in scores["val"]
         ),

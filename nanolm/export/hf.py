@@ -44,17 +44,25 @@ STOCK: dict[str, Any] = {  # what both architectures are; with qk_norm it is Qwe
 }
 
 
+# Decodes words that single spaces part, with a space before the first one too: pipelines decode what follows a prompt
+# alone, where a decoder can't know whether it is at a text's beginning.
+SPACED = {
+    "type": "Sequence",
+    "decoders": [{"type": "Replace", "pattern": {"Regex": "^"}, "content": " "}, {"type": "Fuse"}],
+}
+
+
 def write_hf(run: Run, folder: Path) -> None:
     """model.safetensors, and four JSON files: what is the same for every run is in nanolm/web/hub/hf.json.
 
-    The tokenizer puts <BOS> before a text; by `split_special_tokens` a typed <EOS> stays text. Generation may fill the
-    context and write one token more, which is never fed back.
+    The tokenizer puts <BOS> before a text; by `split_special_tokens` a typed <EOS> stays text. How much is written is
+    the caller's to say: a max_length here would quarrel with every max_new_tokens.
     """
-    model = run.trained()
+    model, tokenizer = run.trained(), read_json(run.file("tokenizer.json"))
     own = {
         "config.json": hf_config(model),
-        "generation_config.json": {"max_length": model.context + 1},
-        "tokenizer.json": read_json(run.file("tokenizer.json")),
+        "generation_config.json": {},
+        "tokenizer.json": tokenizer | {"decoder": tokenizer["decoder"] or SPACED},
         "tokenizer_config.json": {"model_max_length": model.context},
     }
     make_folder(folder)
