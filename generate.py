@@ -5,9 +5,9 @@ from nanolm.cli.door import door
 
 
 def main(config: GenerateConfig) -> None:
-    from nanolm.cli.generate import write
+    from nanolm.cli.generate import generate
 
-    write(**vars(config))
+    generate(**vars(config))
 
 
 if __name__ == "__main__":

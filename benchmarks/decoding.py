@@ -151,7 +151,7 @@ def same_as_greedy(writer: Generator, prompts: list[str], found: dict[str, list[
     Beams leave the batch one by one, and a smaller batch rounds otherwise: that can turn a tie.
     """
     parted = 0
-    read = writer.read(prompts, build("decode", STRATEGIES["greedy"]))
+    read = writer.encode_prompts(prompts, build("decode", STRATEGIES["greedy"]))
     for (_, prompt), *both in zip(read, found["greedy"], found["beam 1"], strict=True):
         ways = [one.ids for one in both]
         if ways[0] == ways[1]:

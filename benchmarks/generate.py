@@ -127,7 +127,7 @@ def flatness(model: Transformer) -> None:
     """Prints the milliseconds of a token at the head and at the end of a full context."""
     config, times = build("decode", {"name": "greedy", "min_new_tokens": CONTEXT - 1}), []
     with torch.inference_mode():
-        for _ in config.stream_all(model, PROMPT[:1], CONTEXT, [0]):
+        for _ in config.stream(model, PROMPT[:1], CONTEXT, [0]):
             times.append(time.perf_counter())
     steps = [1000 * (after - before) for before, after in pairwise(times)]
     parts = {f"tokens {at} to {at + 64}": sorted(steps[at : at + 64])[32] for at in (16, 224, 432)}

@@ -6,7 +6,6 @@ Its unknown words are read as <UNK>, and the user is told. A prompt longer than 
 tokens, and the user is told; text ends with <EOS>, after max_new_tokens, or where the context is full.
 """
 
-import dataclasses
 import itertools
 import secrets
 import sys
@@ -17,15 +16,11 @@ from typing import Any, Optional
 
 import torch
 
-from nanolm.config import between, build, one_of, options, plain
+from nanolm.config import between, one_of
 from nanolm.decode.base import DecodeConfig, Hypothesis
-from nanolm.errors import ConfigError
-from nanolm.hardware import check_quantize, pick_device, pick_precision
-from nanolm.model.fast.restore import is_rounded
-from nanolm.model.fast.traced import ready_to_write
+from nanolm.decode.strategy import strategy
 from nanolm.model.transformer import Transformer
-from nanolm.runs.find import find_run
-from nanolm.runs.run import Run
+from nanolm.runs.load import load_for_writing
 from nanolm.text import normalise
 from nanolm.tokenizer.base import BOS, Tokenizer
 
@@ -89,10 +84,10 @@ class Generator:
         decode: greedy, beam, sample or a config; None: the strategy that has the `fields`, sample if it does.
         seed: equal seeds give equal text, whatever else is in the batch; None: a new one. Raises ConfigError.
         """
-        config, seed = strategy(decode, fields), fresh(seed)
-        read = self.read(prompts, config)
+        config, seed = strategy(decode, fields), pick_seed(seed)
+        read = self.encode_prompts(prompts, config)
         order = sorted(range(len(read)), key=lambda i: len(read[i][1]))  # near lengths together: little padding
-        size = max(1, ROWS.get(self.model.device.type, 64) // config.width)
+        size = max(1, ROWS.get(self.model.device.type, 64) // config.rows_per_prompt)
         done: dict[int, list[Generation]] = {}
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
@@ -117,8 +112,8 @@ class Generator:
         """
         config = strategy(decode, fields)
         one_of("decode.num_return_sequences", config.num_return_sequences, [1])
-        [(text, ids)] = self.read([prompt], config)
-        decided = self.stream_ids(config, ids, fresh(seed))
+        [(text, ids)] = self.encode_prompts([prompt], config)
+        decided = self.stream_ids(config, ids, pick_seed(seed))
 
         def tokens() -> Iterator[int]:
             for _, token in decided:
@@ -129,10 +124,10 @@ class Generator:
 
     @torch.inference_mode()
     def stream_ids(self, config: DecodeConfig, ids: list[int], seed: int) -> Iterator[tuple[int, int]]:
-        """(which, id) of every continuation of the prompt `ids`, as `read` gives them, as soon as they are decided."""
-        yield from config.stream_all(self.model, ids, self.model.context, (seed, 0))
+        """(which, id) of every continuation of a prompt of `encode_prompts`, as soon as they are decided."""
+        yield from config.stream(self.model, ids, self.model.context, (seed, 0))
 
-    def read(self, prompts: Sequence[str], config: DecodeConfig) -> list[tuple[str, list[int]]]:
+    def encode_prompts(self, prompts: Sequence[str], config: DecodeConfig) -> list[tuple[str, list[int]]]:
         """Of each prompt the normalised text, and its ids as the model gets them: with <BOS>, cut to leave room."""
         texts = [normalise(prompt, self.tokenizer.normalise) for prompt in prompts]
         if unknown := list(dict.fromkeys(piece for text in texts for piece in self.tokenizer.unknown(text))):
@@ -153,51 +148,17 @@ class Generator:
         return Generation(prompt, continuation, found.ids, tokens, found.logprob, found.score, found.finished)
 
 
-def load(
-    run: str | Path = "latest",
-    outputs: str | Path = "outputs",
-    which: str = "best",
-    device: str = "auto",
-    precision: str = "auto",
-    quantize: str | None = None,
-) -> Generator:
-    """A Generator over a run: `latest`, `best`, or a run folder.
+def load(run: str | Path = "latest", outputs: str | Path = "outputs", **how: Any) -> Generator:
+    """A Generator over a run: `latest`, `best`, or a run folder under `outputs` or anywhere.
 
-    outputs: where runs are looked for; which: its `best` or `last` weights; device: auto, cpu, cuda ...;
-    precision: auto, fp32, or bf16, to which the weights are cast; quantize: bf16 or int8, instead of that.
+    how: `which` weights (best, last), `device`, `precision`, `quantize`, as `runs.load.load_for_writing` takes them.
     Raises NanolmError.
     """
-    one_of("which", which, ("best", "last"))
-    place = pick_device(device)
-    check_quantize(quantize, place)
-    opened = Run.open(find_run(str(run), outputs))
-    model = opened.model(which, place, quantize)
-    if not quantize and not is_rounded(model.state_dict()) and pick_precision(precision, place) == "bf16":
-        model = model.to(torch.bfloat16)
-    ready_to_write(model)
-    return Generator(model, opened.tokenizer(), opened.folder)
+    loaded = load_for_writing(run, outputs, **how)
+    return Generator(loaded.model, loaded.tokenizer, loaded.run.folder)
 
 
-def strategy(decode: str | DecodeConfig | None, fields: dict[str, Any]) -> DecodeConfig:
-    """The decoding config that the words mean: `decode` (a config or a name) with `fields` put in.
-
-    Without `decode`: the strategy that has all `fields`; sample, where more than one has. Raises ConfigError.
-    """
-    if isinstance(decode, DecodeConfig):
-        return build("decode", plain(decode) | fields) if fields else decode
-    if decode is not None:
-        return build("decode", {**fields, "name": decode})
-    known = {name: {field.name for field in dataclasses.fields(cls)[1:]} for name, cls in options("decode").items()}
-    every: set[str] = set().union(*known.values())
-    if odd := [key for key in fields if key not in every]:
-        raise ConfigError(f"decode.{odd[0]}: no such field; there are {', '.join(sorted(every))}")
-    if able := [name for name in ("sample", *known) if set(fields) <= known[name]]:
-        return build("decode", {**fields, "name": able[0]})
-    owners = (f"{key} ({' | '.join(name for name in known if key in known[name])})" for key in fields)
-    raise ConfigError(f"no decode strategy has all of {', '.join(owners)}: leave some out")
-
-
-def fresh(seed: int | None) -> int:
+def pick_seed(seed: int | None) -> int:
     """The seed, or a new one where there is none."""
     between("seed", seed, 0)
     return secrets.randbits(63) if seed is None else seed

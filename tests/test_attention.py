@@ -16,7 +16,7 @@ from nanolm.cli.attend import attend
 from nanolm.decode.greedy import Greedy
 from nanolm.errors import ConfigError
 from nanolm.generator import load
-from nanolm.interpret.attention import habits, page, read, weights
+from nanolm.interpret.attention import attention_page, attention_weights, head_table, text_ids
 
 PROMPT = "the army general is sent to"
 NASTY = ["<BOS>", "</script><script>alert(1)</script>", " ", "\n", '"&amp;', "\u202ex"]
@@ -34,7 +34,7 @@ def some(layers: int = 2, heads: int = 3, size: int = len(NASTY)) -> np.ndarray:
 def test_weights_are_those_of_the_cached_steps(tmp_path: Path, model: dict[str, Any]) -> None:
     network = run(tmp_path, **model).model()
     ids = list(range(4, 14))
-    whole = weights(network, ids)
+    whole = attention_weights(network, ids)
     assert whole.shape == (2, network.config.heads, 10, 10)
     np.testing.assert_allclose(whole.sum(-1), 1, atol=1e-5)
     assert not np.triu(whole, 1).any()
@@ -50,7 +50,7 @@ def test_figures_of_heads_that_are_known() -> None:
     size = 9
     itself, before, first = np.eye(size), np.eye(size, k=-1), np.zeros((size, size))
     before[0, 0] = first[:, 0] = 1
-    rows = habits(np.stack([[itself, before, first]])).set_index("head").drop(columns="layer").astype(float)
+    rows = head_table(np.stack([[itself, before, first]])).set_index("head").drop(columns="layer").astype(float)
     assert rows.loc["1"].tolist() == [0, 0, 0, 0]
     assert rows.loc["2"].tolist() == [1, 0, 1, 0.125]  # for one token of eight, the one before is the first
     assert rows.loc["3"].tolist() == [4.5, 0, 0.125, 1]
@@ -58,7 +58,7 @@ def test_figures_of_heads_that_are_known() -> None:
 
 def test_the_page_holds_the_weights_and_escapes_the_tokens() -> None:
     found = some()
-    text = page(NASTY, found, "<b>run</b>")
+    text = attention_page(NASTY, found, "<b>run</b>")
     assert text.count("<script>") == 1
     assert "<b>" not in text
     assert "http:" not in text
@@ -72,7 +72,7 @@ def test_the_page_holds_the_weights_and_escapes_the_tokens() -> None:
 
 
 def test_a_page_of_128_tokens_stays_small() -> None:
-    assert len(page(["token"] * 128, some(6, 8, 128), "")) < 700_000
+    assert len(attention_page(["token"] * 128, some(6, 8, 128), "")) < 700_000
 
 
 def test_the_verb_writes_pictures_table_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,10 +89,10 @@ def test_the_verb_writes_pictures_table_and_page(tmp_path: Path, capsys: pytest.
 
 def test_what_is_written_is_looked_at_too(tmp_path: Path) -> None:
     writer = load(run(tmp_path).folder)
-    [(_, prompt)] = writer.read([PROMPT], Greedy())
+    [(_, prompt)] = writer.encode_prompts([PROMPT], Greedy())
     [[found]] = writer.complete([PROMPT], Greedy())
-    assert read(writer, PROMPT, None, None) == prompt
-    assert read(writer, PROMPT, Greedy(), 1) == (prompt + found.ids)[: writer.model.context]
+    assert text_ids(writer, PROMPT, None, None) == prompt
+    assert text_ids(writer, PROMPT, Greedy(), 1) == (prompt + found.ids)[: writer.model.context]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_tokens_that_no_font_has_are_drawn_without_a_word(tmp_path: Path, recwar
 @pytest.mark.slow
 def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
     found = some()
-    (tmp_path / "index.html").write_text(page(NASTY, found, "a run"), "utf-8")
+    (tmp_path / "index.html").write_text(attention_page(NASTY, found, "a run"), "utf-8")
     browser.get((tmp_path / "index.html").as_uri())
 
     def chosen(place: int, picked: np.ndarray) -> tuple[str, str]:

@@ -105,7 +105,7 @@ def test_what_every_hypothesis_keeps_to(config: DecodeConfig) -> None:
 
 
 def first_streamed(config: DecodeConfig, toy: Toy, prompt: list[int], seed: tuple[int, ...]) -> list[int]:
-    return [token for which, token in config.stream_all(toy, prompt, 12, seed) if which == 0]
+    return [token for which, token in config.stream(toy, prompt, 12, seed) if which == 0]
 
 
 @pytest.mark.parametrize("config", [c for c in STRATEGIES if not isinstance(c, Beam)], ids=str)

@@ -11,14 +11,15 @@ import torch
 from tiny_run import tiny_config
 
 from nanolm import load
-from nanolm.cli.generate import ask, visible, write
+from nanolm.cli.generate import ask, for_terminal, generate
 from nanolm.config import build, fill, plain
 from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.decode.sample import Sample
+from nanolm.decode.strategy import strategy
 from nanolm.errors import ConfigError, NanolmError
-from nanolm.generator import Generator, pieces, strategy
+from nanolm.generator import Generator, pieces
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
 from nanolm.runs.run import BEST, Run
@@ -77,7 +78,7 @@ def test_a_prompt_in_a_batch_is_continued_as_alone(config: DecodeConfig, arrange
     made = generator(**ARRANGEMENTS[arrangement])
     together = made.complete(PROMPTS, config, seed=5)
     for i, (prompt, found) in enumerate(zip(PROMPTS, together, strict=True)):
-        [ids] = [ids for _, ids in made.read([prompt], config)]
+        [ids] = [ids for _, ids in made.encode_prompts([prompt], config)]
         alone = config.decode(made.model, [ids], 24, [(5, i)])[0]
         assert [one.ids for one in alone] == [one.ids for one in found]
         assert [one.logprob for one in alone] == pytest.approx([one.logprob for one in found], abs=1e-4)
@@ -89,7 +90,7 @@ def test_a_prompt_in_a_batch_is_continued_as_alone(config: DecodeConfig, arrange
 def test_the_cache_gives_the_tokens_of_the_uncached_model(config: DecodeConfig, arrangement: str) -> None:
     made = generator(**ARRANGEMENTS[arrangement])
     for prompt, found in zip(PROMPTS, made.complete(PROMPTS, config, seed=5), strict=True):
-        ids = [*made.read([prompt], config)[0][1], *found[0].ids]
+        ids = [*made.encode_prompts([prompt], config)[0][1], *found[0].ids]
         nats = made.model.nats(torch.tensor([ids[:-1]]), torch.tensor([ids[1:]]))[0, -len(found[0].ids) :].sum()
         assert found[0].logprob == pytest.approx(-float(nats), abs=1e-3)
 
@@ -105,7 +106,7 @@ def test_streamed_pieces_are_the_continuation(name: str, mode: str) -> None:
             assert "".join(made.stream(prompt, config, seed=1, on_token=ids.append)) == whole.continuation
             assert ids == whole.ids
             assert "".join(made.stream(prompt, config, seed=1, full=True)) == whole.text
-            start = made.read([prompt], config)[0][1]
+            start = made.encode_prompts([prompt], config)[0][1]
             decode = made.tokenizer.decode
             assert whole.text == whole.prompt + decode([*start, *whole.ids])[len(decode(start)) :]
 
@@ -171,19 +172,19 @@ def test_a_long_prompt_keeps_its_last_tokens() -> None:
     made, words = generator(), "the army general is sent to the front"
     long = " ".join([words] * 4)
     for config, room in ((Greedy(), 6), (Greedy(max_new_tokens=2), 2), (Greedy(max_new_tokens=9), 6)):
-        [(text, ids)] = made.read([long], config)
+        [(text, ids)] = made.encode_prompts([long], config)
         assert text == long
         assert ids == [BOS, *made.tokenizer.encode(long)[-(24 - room) :]]
         [[found]] = made.complete([long], config)
         assert found.text.startswith(long)
         assert len(found.ids) <= room
     assert told(made)[0] == "prompt of 32 tokens: only its last 18 are read, the context is 24"
-    assert len(made.read([" ".join(["dog"] * 23)], Greedy())[0][1]) == 24  # fits, and nothing is cut
+    assert len(made.encode_prompts([" ".join(["dog"] * 23)], Greedy())[0][1]) == 24  # fits, and nothing is cut
 
 
 def test_a_typed_special_token_is_text() -> None:
     made = generator("char", "none")
-    assert EOS not in made.read(["<EOS>"], Greedy())[0][1]
+    assert EOS not in made.encode_prompts(["<EOS>"], Greedy())[0][1]
 
 
 def test_damaged_weights_are_one_line() -> None:
@@ -219,14 +220,14 @@ def test_a_run_is_loaded_and_written_with(outputs: Path) -> None:
 
 
 def test_the_verb_writes_only_text_to_stdout(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write("latest", "the dog zorb", Sample(), 1, outputs)
+    generate("latest", "the dog zorb", Sample(), 1, outputs)
     out, err = capsys.readouterr()
     assert out == load("latest", outputs=outputs).generate("the dog zorb", Sample(), seed=1) + "\n"
     assert "zorb" in err
     assert "tokens/s" in err
     with pytest.raises(ConfigError, match="seed=-1"):
-        write("latest", "the dog", Sample(), -1, outputs)
-    write("latest", "the dog", Beam(num_return_sequences=3), None, outputs)
+        generate("latest", "the dog", Sample(), -1, outputs)
+    generate("latest", "the dog", Beam(num_return_sequences=3), None, outputs)
     assert capsys.readouterr().out.count("\n\n") == 2
 
 
@@ -234,7 +235,7 @@ def test_without_a_prompt_the_verb_reads_lines(
     outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("the dog\n\nthe sea"))
-    write("latest", None, Greedy(), None, outputs)
+    generate("latest", None, Greedy(), None, outputs)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("the dog")
@@ -245,5 +246,5 @@ def test_without_a_prompt_the_verb_reads_lines(
 
 
 def test_what_a_terminal_might_obey_is_shown() -> None:
-    assert visible("a\tb\nc é 🐉") == "a\tb\nc é 🐉"
-    assert visible("\x1b[31m\r\x07\x9b\u202e\ud800\x00") == "\\x1b[31m\\r\\x07\\x9b\\u202e\\ud800\\x00"
+    assert for_terminal("a\tb\nc é 🐉") == "a\tb\nc é 🐉"
+    assert for_terminal("\x1b[31m\r\x07\x9b\u202e\ud800\x00") == "\\x1b[31m\\r\\x07\\x9b\\u202e\\ud800\\x00"

@@ -14,7 +14,8 @@ from tiny_run import tiny_config
 from nanolm.errors import NanolmError, RunError
 from nanolm.files import write_json
 from nanolm.runs.find import find_run
-from nanolm.runs.run import BEST, LAST, Run, new_folder
+from nanolm.runs.folders import new_folder
+from nanolm.runs.run import BEST, LAST, Run
 from nanolm.runs.weights import read_weights, write_weights
 from nanolm.training import report
 from nanolm.training.train import train

@@ -17,7 +17,7 @@ from nanolm.app.models import Models
 from nanolm.app.runs import comparison
 from nanolm.cli.attend import attend
 from nanolm.cli.evaluate import evaluate
-from nanolm.cli.generate import write
+from nanolm.cli.generate import generate
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
 from nanolm.config import build
@@ -33,7 +33,7 @@ GREEDY = build("decode", {"name": "greedy", "max_new_tokens": 12})
 
 
 def generated(run: Path, out: Path) -> Any:
-    write(str(run), "ada", GREEDY, 1, out)
+    generate(str(run), "ada", GREEDY, 1, out)
     return load(run).generate(["", "ada finds"], GREEDY)
 
 

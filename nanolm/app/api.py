@@ -36,7 +36,7 @@ def endpoints(models: Models) -> None:
         """For each token: token, logprob (nats), rank, and the likeliest in its place with their probabilities."""
         with errors_as_messages():
             generator = chosen(run)
-            return predictions(generator, attention.read(generator, checked_text("words", words)))
+            return predictions(generator, attention.text_ids(generator, checked_text("words", words)))
 
     def tokens(words: str, run: str = "") -> list[dict]:
         """The tokens of a text with their ids; 1 is <UNK>."""

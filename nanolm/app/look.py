@@ -54,12 +54,15 @@ def look(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple
     with errors_as_messages():
         generator = models.open(run, lambda note: gr.Warning(escape(note)))
         known = {one.prompt + one.new: one.ids for one in written if one.run == run}
-        ids = known.get(words, [])[: generator.model.context] or attention.read(generator, checked_text("text", words))
+        ids = known.get(words, [])[: generator.model.context]
+        ids = ids or attention.text_ids(generator, checked_text("text", words))
         if len(ids) < 2:
             return tag("p", "Nothing to look at yet: write something, or type a text above."), ""
         shown = ids[: attention.SHOWN]
         tokens = [generator.tokenizer.decode_token(token) for token in shown]
-        heads = attention.page(tokens, attention.weights(generator.model, shown), "What each head looks at")
+        heads = attention.attention_page(
+            tokens, attention.attention_weights(generator.model, shown), "What each head looks at"
+        )
         return frame(likelihood(generator, ids), "likelihood"), frame(heads, "attention")
 
 

@@ -19,7 +19,8 @@ from nanolm.config import between
 from nanolm.decode.base import DecodeConfig
 from nanolm.errors import ConfigError, NanolmError, RunError
 from nanolm.generator import Generator, load, say
-from nanolm.runs.find import find_run, run_folders
+from nanolm.runs.find import find_run
+from nanolm.runs.folders import run_folders
 from nanolm.runs.run import BEST, LAST, Run
 
 OPEN = 3  # models in memory
@@ -98,5 +99,5 @@ def checked_seed(value: Any) -> int:
 
 def limited(config: DecodeConfig) -> DecodeConfig:
     """The config with at most TOKENS new tokens; ConfigError for too many samples or beams."""
-    between("samples or beams", config.width, 1, ROWS)
+    between("samples or beams", config.rows_per_prompt, 1, ROWS)
     return dataclasses.replace(config, max_new_tokens=min(config.max_new_tokens or TOKENS, TOKENS))

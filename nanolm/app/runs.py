@@ -12,7 +12,7 @@ from nanolm.comparing.figures import draw_figures
 from nanolm.comparing.page import comparison_page
 from nanolm.comparing.records import collect
 from nanolm.comparing.verdicts import ranked_tables
-from nanolm.runs.find import run_folders
+from nanolm.runs.folders import run_folders
 from nanolm.web.html import frame
 
 

@@ -59,7 +59,7 @@ def write(
             return tag("div", *told, cards, tag("small", f"seed {number}"), class_="nanolm"), texts
 
         for config in map(limited, configs):
-            [(start, ids)] = generator.read([checked_text("prompt", prompt)], config)
+            [(start, ids)] = generator.encode_prompts([checked_text("prompt", prompt)], config)
             new = [Text(run, config.name, start, [*ids], len(ids)) for _ in range(config.num_return_sequences)]
             texts += new
             yield shown()

@@ -11,7 +11,7 @@ from nanolm.decode.base import DecodeConfig
 from nanolm.errors import ConfigError
 from nanolm.files import fingerprint, make_folder, write_atomic
 from nanolm.generator import load
-from nanolm.interpret.attention import MEANING, SHOWN, habits, page, read, weights
+from nanolm.interpret.attention import MEANING, SHOWN, attention_page, attention_weights, head_table, text_ids
 
 
 def attend(
@@ -32,18 +32,18 @@ def attend(
     model, place = generator.model, Path(str(generator.run)).resolve()
     between("layer", layer, 1, model.config.nblocks)
     between("head", head, 1, model.config.heads)
-    ids = read(generator, prompt or "", decode, seed)
+    ids = text_ids(generator, prompt or "", decode, seed)
     if len(ids) < 2:
         raise ConfigError('prompt: must be given, as prompt="the army"; or add decode=sample, which writes a text')
     if len(ids) > SHOWN:
         generator.tell(f"text of {len(ids)} tokens: only the first {SHOWN} are shown")
-    tokens, found = [generator.tokenizer.decode_token(i) for i in ids[:SHOWN]], weights(model, ids[:SHOWN])
+    tokens, found = [generator.tokenizer.decode_token(i) for i in ids[:SHOWN]], attention_weights(model, ids[:SHOWN])
     folder = make_folder(Path(outputs, "attention", f"{place.name}-{fingerprint([str(place), ids])[:8]}"))
     plots.attention_grid(folder / "heads.png", found)
     one = folder / f"layer{layer}-head{head}.png"
     plots.attention_map(one, found[layer - 1, head - 1], tokens, f"layer {layer}, head {head}")
-    write_atomic(folder / "heads.csv", habits(found).to_csv(index=False))
-    write_atomic(folder / "index.html", page(tokens, found, f"Attention of {place.name}"))
-    print(habits(found).to_string(index=False))
+    write_atomic(folder / "heads.csv", head_table(found).to_csv(index=False))
+    write_atomic(folder / "index.html", attention_page(tokens, found, f"Attention of {place.name}"))
+    print(head_table(found).to_string(index=False))
     print(f"{MEANING}\nwritten to {folder}: index.html, heads.png, {one.name}, heads.csv")
     return folder

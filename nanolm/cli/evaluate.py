@@ -16,10 +16,7 @@ from nanolm.corpus.corpus import Encoded, encode_corpus, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.errors import ConfigError
 from nanolm.files import fingerprint, make_folder, write_atomic
-from nanolm.hardware import check_quantize, pick_device, pick_precision
-from nanolm.model.fast.restore import is_rounded
-from nanolm.runs.find import find_run
-from nanolm.runs.run import Run
+from nanolm.runs.load import load_for_scoring
 from nanolm.scoring.floor import floor
 from nanolm.scoring.score import Score, encoded_nats, score_nats
 from nanolm.scoring.speller import Speller, spell
@@ -40,12 +37,8 @@ def evaluate(
     The files: outputs/evaluations/<run>-<what>-<8 hex digits>/. Raises NanolmError for whatever the user can mend.
     """
     one_of("split", split, ("train", "val", "test"))
-    one_of("precision", precision, ("fp32", "bf16"))
-    opened, cache, where = Run.open(find_run(run, outputs)), Path(outputs, "cache"), pick_device(device)
-    check_quantize(quantize, where)
-    tokenizer, model = opened.tokenizer(), opened.model("best", where, quantize)
-    rounded = quantize or is_rounded(model.state_dict())
-    precision = pick_precision("fp32" if rounded else precision, where)
+    loaded, cache = load_for_scoring(run, outputs, device, precision, quantize), Path(outputs, "cache")
+    opened, tokenizer = loaded.run, loaded.tokenizer
     source = opened.data() if data is None else whole(data, split, tokenizer.normalise)
     corpus = opened.corpus(cache) if data is None else load_corpus(source, cache, needs=())
     part = split if data is None else "train"  # nothing of other data is put aside
@@ -56,11 +49,11 @@ def evaluate(
     what, place = split if data is None else data.name, opened.folder.resolve()
     name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name])[:8]}"
     folder = make_folder(Path(outputs, "evaluations", name))
-    nats = encoded_nats(model, encoded, model.context, where, precision)
+    nats = encoded_nats(loaded.model, encoded, loaded.model.context, loaded.device, loaded.precision)
     score = score_nats(nats, encoded, nbytes, spelling)
     write_files(folder, encoded, nats, tokenizer, score)
     scored = f"the {split} split of its own data" if data is None else f"all of data={data.name}"
-    if precision == "bf16":
+    if loaded.precision == "bf16":
         scored = f"{scored} in bf16: not to be compared with scores in fp32"
     show({"run": opened.folder, "scored": f"{scored}, data.normalise={tokenizer.normalise}"}, score)
     if (known := floor(source, texts, nbytes)) is not None:

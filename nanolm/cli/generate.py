@@ -17,7 +17,7 @@ from nanolm.generator import Generator, load, say
 from nanolm.text import escape_controls
 
 
-def write(
+def generate(
     run: str, prompt: str | None, decode: DecodeConfig, seed: int | None = None, outputs: Any = "outputs", **how: Any
 ) -> None:
     """Writes what follows `prompt`. Without one it asks for one after the other: at a terminal until ctrl-d (ctrl-c
@@ -26,30 +26,30 @@ def write(
     """
     between("seed", seed, 0)
     generator = load(run, outputs, **how)
-    say(dim(f"run={generator.run}"))
+    say(faint(f"run={generator.run}"))
     if prompt is not None:
-        return answer(generator, prompt, decode, seed)
+        return write_text(generator, prompt, decode, seed)
     for asked in ask():
         try:
-            answer(generator, asked, decode, seed)
+            write_text(generator, asked, decode, seed)
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
             print()
 
 
-def answer(generator: Generator, prompt: str, decode: DecodeConfig, seed: int | None) -> None:
+def write_text(generator: Generator, prompt: str, decode: DecodeConfig, seed: int | None) -> None:
     """Writes the text (as it comes, if it is one) or the texts, a blank line between them, and how fast it went."""
     start, ids = time.perf_counter(), list[int]()
     if decode.num_return_sequences == 1:
         for piece in generator.stream(prompt, decode, seed, full=True, on_token=ids.append):
-            print(visible(piece), end="", flush=True)
+            print(for_terminal(piece), end="", flush=True)
         print()
     else:
         [found] = generator.complete([prompt], decode, seed)
-        print("\n\n".join(visible(one.text) for one in found), flush=True)
+        print("\n\n".join(for_terminal(one.text) for one in found), flush=True)
         ids = [token for one in found for token in one.ids]
-    say(dim(f"{len(ids)} tokens, {len(ids) / (time.perf_counter() - start):,.0f} tokens/s"))
+    say(faint(f"{len(ids)} tokens, {len(ids) / (time.perf_counter() - start):,.0f} tokens/s"))
 
 
 def ask() -> Iterator[str]:
@@ -62,20 +62,20 @@ def ask() -> Iterator[str]:
         return
     with contextlib.suppress(ImportError):  # arrow keys and history in input(), where the system has it
         import readline  # noqa: F401
-    say(dim("a prompt, and enter; ctrl-d ends"))
+    say(faint("a prompt, and enter; ctrl-d ends"))
     with contextlib.suppress(EOFError):
         while True:
             yield input("> " if sys.stdout.isatty() else "")
     say("")
 
 
-def visible(text: str) -> str:
+def for_terminal(text: str) -> str:
     """The text with what a terminal might obey, or stdout can't encode, written as escapes."""
     text = escape_controls(text)
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def dim(line: str) -> str:
+def faint(line: str) -> str:
     """The line in faint letters, where stderr is a terminal."""
     return f"\033[2m{line}\033[0m" if sys.stderr.isatty() else line

@@ -47,9 +47,9 @@ class Autoregressive(DecodeConfig):
         ids[rows, columns] = torch.cat([step.tokens for step in steps])
         nats[rows, columns] = torch.cat([step.logprobs for step in steps])
         found = [cut(*row) for row in zip(ids.tolist(), nats.tolist(), limits, strict=True)]
-        return [found[start : start + self.width] for start in range(0, len(found), self.width)]
+        return [found[start : start + self.rows_per_prompt] for start in range(0, len(found), self.rows_per_prompt)]
 
-    def stream_all(
+    def stream(
         self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int]
     ) -> Iterator[tuple[int, int]]:
         """(hypothesis, id) of all hypotheses, a token of each in turn; <EOS> is the last of a hypothesis."""
@@ -60,12 +60,12 @@ class Autoregressive(DecodeConfig):
                     yield row, token
                 if token == EOS:
                     ended.add(row)
-            if len(ended) == self.width:
+            if len(ended) == self.rows_per_prompt:
                 return
 
     def row_limits(self, prompts: Ids, context: int) -> list[int]:
         """How many new tokens each row has room for."""
-        return [limit for limit in self.limits(prompts, context) for _ in range(self.width)]
+        return [limit for limit in self.limits(prompts, context) for _ in range(self.rows_per_prompt)]
 
     def steps(self, model: Stepper, prompts: Ids, limits: Sequence[int], seeds: Ids) -> Iterator[Step]:
         """A step of all rows in the batch after the other; limits: one per row.
@@ -73,7 +73,7 @@ class Autoregressive(DecodeConfig):
         A row goes on after its <EOS> until it leaves the batch: the reader cuts. At its limit it leaves at once.
         """
         pick = self.picker(model, max(limits), seeds)
-        batch = Batch(model, prompts, self.width, limits)
+        batch = Batch(model, prompts, self.rows_per_prompt, limits)
         for new in range(max(limits)):
             scores = self.filter(batch.logits, batch.history[:, : batch.length], new)
             tokens = pick(scores, batch.rows, new)

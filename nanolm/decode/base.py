@@ -71,7 +71,7 @@ class DecodeConfig:
             raise ConfigError(f"decode.min_new_tokens={self.min_new_tokens}: must be at most {most}")
 
     @property
-    def width(self) -> int:
+    def rows_per_prompt(self) -> int:
         """How many rows of a batch one prompt takes."""
         return self.num_return_sequences
 
@@ -83,7 +83,7 @@ class DecodeConfig:
         """
         raise NotImplementedError
 
-    def stream_all(
+    def stream(
         self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int]
     ) -> Iterator[tuple[int, int]]:
         """(hypothesis, id) of all hypotheses of a prompt, with <EOS>, as soon as they are decided: here, at the end."""

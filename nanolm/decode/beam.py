@@ -41,7 +41,7 @@ class Beam(DecodeConfig):
             raise ConfigError(f"decode.num_return_sequences={self.num_return_sequences}: must be at most {most}")
 
     @property
-    def width(self) -> int:
+    def rows_per_prompt(self) -> int:
         """How many rows of a batch one prompt takes."""
         return self.num_beams
 

@@ -45,7 +45,7 @@ class Sample(Autoregressive):
 
         # float32 sums in order on a CPU never step back; a GPU's parallel ones could, on to a token of weight 0
         kind = torch.float64 if model.device.type == "cuda" else torch.float32
-        generators = [np.random.default_rng([*seed, copy]) for seed in seeds for copy in range(self.width)]
+        generators = [np.random.default_rng([*seed, copy]) for seed in seeds for copy in range(self.rows_per_prompt)]
         uniform = np.array([generator.random(length, np.float32) for generator in generators])
         noise = torch.from_numpy(uniform).to(model.device, kind)  # (rows, length)
         return lambda scores, rows, new: draw(self.warp(scores), noise[rows, new])

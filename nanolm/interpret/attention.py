@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from nanolm.decode.base import DecodeConfig
-from nanolm.generator import Generator, fresh
+from nanolm.generator import Generator, pick_seed
 from nanolm.model.transformer import Transformer
 from nanolm.web.html import Html, grid, tag
 from nanolm.web.html import page as house_page
@@ -25,25 +25,27 @@ MEANING = (
 )
 
 
-def read(generator: Generator, prompt: str, decode: DecodeConfig | None = None, seed: int | None = None) -> list[int]:
+def text_ids(
+    generator: Generator, prompt: str, decode: DecodeConfig | None = None, seed: int | None = None
+) -> list[int]:
     """The ids of the prompt from <BOS> on, with those that `decode` writes after them; at most the context."""
     context = generator.model.context
-    [(_, ids)] = generator.read([prompt], decode or DecodeConfig(max_new_tokens=1))
+    [(_, ids)] = generator.encode_prompts([prompt], decode or DecodeConfig(max_new_tokens=1))
     if decode:
         with torch.inference_mode():
-            ids = ids + decode.decode(generator.model, [ids], context, [(fresh(seed), 0)])[0][0].ids
+            ids = ids + decode.decode(generator.model, [ids], context, [(pick_seed(seed), 0)])[0][0].ids
     return ids[:context]
 
 
 @torch.inference_mode()
-def weights(model: Transformer, ids: Sequence[int]) -> np.ndarray:
+def attention_weights(model: Transformer, ids: Sequence[int]) -> np.ndarray:
     """float32 (L, H, T, T): where the model looks while it reads `ids`, at most its context. Rows sum to 1."""
     layers: list[torch.Tensor] = []
     model(torch.tensor([ids], device=model.device), attentions=layers)
     return torch.cat(layers).float().cpu().numpy()
 
 
-def habits(found: np.ndarray) -> pd.DataFrame:
+def head_table(found: np.ndarray) -> pd.DataFrame:
     """Each head in figures, as text: means over all tokens but the first, which sees only itself. weights: T > 1."""
     layers, heads, size, _ = found.shape
     w = found.reshape(-1, size, size)[:, 1:]  # (L * H, T - 1, T)
@@ -55,7 +57,7 @@ def habits(found: np.ndarray) -> pd.DataFrame:
     return rows.map("{:.3f}".format).reset_index().astype(str)
 
 
-def page(tokens: Sequence[str], found: np.ndarray, title: str) -> str:
+def attention_page(tokens: Sequence[str], found: np.ndarray, title: str) -> str:
     """HTML: a token under the pointer or the focus shows what it attends to, by layer and head; weights (L, H, T, T).
 
     A weight is stored as round(255 * sqrt(weight)), a byte: exact to 0.4% at 1, to 0.01% near 0.
@@ -65,5 +67,5 @@ def page(tokens: Sequence[str], found: np.ndarray, title: str) -> str:
     data = {"tokens": list(tokens), "layers": layers, "heads": heads, "weights": base64.b64encode(stored).decode()}
     parts = [tag("h1", title), tag("p", f"{size} tokens, {layers} layers of {heads} heads.", class_="quiet")]
     parts += [tag("div", id="view"), tag("h2", "The heads in figures"), tag("p", MEANING, class_="quiet")]
-    parts.append(grid(list(habits(found)), habits(found).to_numpy()))
+    parts.append(grid(list(head_table(found)), head_table(found).to_numpy()))
     return house_page("attention", title, Html("".join(parts)), data)

@@ -3,23 +3,13 @@
 In: a word and the folder of outputs. Out: a run folder, or a RunError with the mend.
 """
 
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from nanolm.errors import NanolmError, RunError
 from nanolm.files import user_path
+from nanolm.runs.folders import run_folders
 from nanolm.runs.run import BEST, LAST, Run
-
-
-def run_folders(outputs: Path) -> Iterator[Path]:
-    """Every run folder under `outputs`, those of sweeps included."""
-    for place, folders, files in os.walk(outputs):
-        if "manifest.json" in files:
-            folders.clear()
-            yield Path(place)
-        folders[:] = [name for name in folders if name not in ("wandb", "cache", "exports") and name[0] != "."]
 
 
 def find_run(spec: str, outputs: str | Path = "outputs") -> Path:

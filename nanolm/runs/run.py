@@ -4,7 +4,6 @@ In: a folder that training writes. Out: its parts, each verified on reading, or 
 Knows the names of the files and no training; `config.json` is plain data, never interpolated.
 """
 
-import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,16 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nanolm.config import build, fill
 from nanolm.corpus.corpus import Corpus, load_corpus
 from nanolm.data.base import DataConfig
-from nanolm.errors import ConfigError, NanolmError, RunError
+from nanolm.errors import NanolmError, RunError
 from nanolm.files import read_json, sha256, write_json
 from nanolm.locks import try_lock
 from nanolm.model.config import ModelConfig
-from nanolm.model.fast.int8 import quantize as round_weights
 from nanolm.model.fast.restore import is_rounded, restored
 from nanolm.model.transformer import Transformer
 from nanolm.runs.weights import read_weights
@@ -41,6 +37,7 @@ class Run:
 
     def __init__(self, folder: Path, config: dict[str, Any], manifest: dict[str, Any]) -> None:
         self.folder, self.config, self.manifest = folder, config, manifest
+        self._tokenizer: Tokenizer | None = None
 
     @classmethod
     def create(
@@ -134,8 +131,10 @@ class Run:
         return corpus
 
     def tokenizer(self) -> Tokenizer:
-        """The run's tokenizer."""
-        return load_tokenizer(self.file("tokenizer.json"))
+        """The run's tokenizer; read once."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.file("tokenizer.json"))
+        return self._tokenizer
 
     def weights(self, which: str = "best") -> Path:
         """The file of the best or the last weights; before the first evaluation the best are the last, with a word."""
@@ -147,22 +146,15 @@ class Run:
             raise RunError(f"{path}: missing; the run has no weights yet: python train.py resume={self.folder}")
         return path
 
-    def model(self, which: str = "best", device: Any = "cpu", quantize: str | None = None) -> Transformer:
-        """The model with the best or last weights, in eval mode.
+    def model(self, which: str = "best") -> Transformer:
+        """The model with the best or last weights, in eval mode on the CPU; `load.py` makes it ready for use.
 
-        quantize: bf16, int8, or None: as they lie in the file, which may be int8 (export.py writes such runs).
+        The weights are as they lie in the file, which may be int8 (export.py writes such runs).
         """
         path = self.weights(which)
         tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
         config = fill(ModelConfig, self.config.get("model", {}), "model")
-        model, rounded = restored(path, config, len(self.tokenizer()), tensors), is_rounded(tensors)
-        if rounded and quantize == "bf16":
-            raise ConfigError(f"quantize=bf16: the weights of {self.folder} are int8 already; leave it out")
-        if rounded and torch.device(device).type != "cpu":
-            raise ConfigError(f"device={device}: the weights of {self.folder} are int8, for the CPU; give device=cpu")
-        if quantize == "int8" and not rounded:
-            round_weights(model)
-        return model.to(device, torch.bfloat16 if quantize == "bf16" else None)
+        return restored(path, config, len(self.tokenizer()), tensors)
 
     def trained(self) -> Transformer:
         """The model with its best weights as trained; RunError where the folder holds rounded ones only."""
@@ -183,19 +175,3 @@ class Run:
             yield
         finally:
             lock.release()
-
-
-def new_folder(outputs: Path, *parts: str | None) -> Path:
-    """Makes outputs/<YYYY-MM-DD_HH-MM-SS>-<part>-<part>, with -2, -3 ... where another process was faster."""
-    clean = [re.sub(r"[^\w.-]+", "-", part)[:40] for part in parts if part]
-    name = "-".join([f"{datetime.now():%Y-%m-%d_%H-%M-%S}", *clean])
-    folder, number = outputs / name, 1
-    while True:
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-            folder = outputs / f"{name}-{number}"
-        except OSError as error:
-            raise RunError(f"outputs={outputs}: can't be written ({error.strerror}); give another outputs=") from None

@@ -17,7 +17,8 @@ from rich.console import Console
 from nanolm.config import fill, plain
 from nanolm.errors import ConfigError, NanolmError, RunError
 from nanolm.files import write_json
-from nanolm.runs.run import BEST, LAST, Run, new_folder
+from nanolm.runs.folders import new_folder
+from nanolm.runs.run import BEST, LAST, Run
 from nanolm.runs.weights import read_weights, write_weights
 from nanolm.scoring.speller import corpus_speller
 from nanolm.tracking.wandb import Tracker
