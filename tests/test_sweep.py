@@ -1,19 +1,24 @@
 """Sweeps that survive: failures, kills, stops, and the same command again. Real processes, tiny models."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-from nanolm.sweep import callback
-from nanolm.sweep import launch as launching
-from nanolm.sweep.jobs import job_name
+from nanolm.cli.configs import CONF, register
+from nanolm.errors import NanolmError
+from nanolm.sweep import callback, children, launch
+from nanolm.sweep.folder import SweepFolder
+from nanolm.sweep.jobs import Job, job_name, record_failure
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=1 batch_size=4 samples=1 tracking=disabled log_every=1"
@@ -37,7 +42,7 @@ def command(text: Path, *overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), "-m", *given, f"hydra.sweep.dir={outputs}/sweeps/s", *overrides]
 
 
-def launch(text: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def sweep(text: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command(text, *overrides), cwd=text.parent, env=environment, capture_output=True, text=True, timeout=300
@@ -133,37 +138,117 @@ def test_the_same_command_goes_on_with_its_sweep(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_cores_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(launch, "CORES", 8)
     given: list[dict[str, int | None]] = [{"n_jobs": 1}, {"n_jobs": 3}, {"n_jobs": -1}, {"n_jobs": -7}, {"n_jobs": 99}]
     given += [{}, {"cpus_per_task": None}, {"cpus_per_task": 4}]
-    assert [launching._threads(launcher) for launcher in given] == [None, 2, 1, 4, 1, None, None, 4]
+    assert [launch.threads_per_job(launcher) for launcher in given] == [None, 2, 1, 4, 1, None, None, 4]
+
+
+def test_a_job_that_cant_be_composed_is_that_jobs_failure(text: Path) -> None:
+    done = sweep(text, "model.dims=many,sixteen")
+    assert done.returncode == 1
+    assert done.stdout.startswith("2 jobs\n  model.dims: many, sixteen\n")
+    assert "2 failed" in done.stdout
+    assert {status["error"] for status in statuses(text).values()} == {
+        "model.dims=many: must be a whole number",
+        "model.dims=sixteen: must be a whole number",
+    }
+
+
+def test_a_sweep_switched_on_by_its_mode_is_a_sweep(text: Path) -> None:
+    words = [word for word in command(text, "hydra.mode=MULTIRUN", "model.dims=many,sixteen") if word != "-m"]
+    done = subprocess.run(words, cwd=text.parent, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "2 failed" in done.stdout
+    words = [sys.executable, str(ROOT / "generate.py"), "hydra.mode=MULTIRUN"]
+    elsewhere = subprocess.run(words, cwd=text.parent, capture_output=True, text=True)
+    assert elsewhere.stderr == "generate.py: -m: only train.py sweeps\n"
+    assert not (text.parent / "multirun").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["model.dims=glob(*)"], "model.dims=glob(*): gives no value to sweep over"),
+        (["hydra/sweeper=optuna"], "hydra/sweeper=optuna: nothing to search"),
+        (["seed=1,2", "hydra/launcher=submitit_slurm"], "RuntimeError: Could not detect"),
+        (["model.dims=interval(1,2)"], "BasicSweeper does not support sweep type"),
+    ],
+)
+def test_a_sweep_that_never_began_says_why_and_leaves_nothing(text: Path, words: list[str], line: str) -> None:
+    if "optuna" in words[0]:
+        pytest.importorskip("optuna")
+    done = sweep(text, *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"train.py: {line}")
+    assert done.stderr.count("\n") == 1
+    assert not (text.parent / "outputs/sweeps/s").exists()
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe", "cmaes", "nsgaii", "motpe"])
+def test_the_seed_is_set_where_the_sampler_has_one(sampler: str, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    register()
+    words = [f"outputs={tmp_path}", "hydra/sweeper=optuna", f"hydra/sweeper/sampler={sampler}"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", words, return_hydra_config=True)
+    config.hydra.sweep.dir, config.hydra.sweeper.params = str(tmp_path / "s"), {"seed": "1,2"}
+    assert callback.begin_sweep(config).note()["swept"] == ["seed"]
+    assert config.hydra.sweeper.sampler.get("seed") == (None if sampler == "grid" else 1)
+
+
+def test_only_one_process_is_at_a_sweep(tmp_path: Path) -> None:
+    first = SweepFolder(tmp_path / "s")
+    first.begin(["seed"])
+    with pytest.raises(NanolmError, match="another process is at this sweep"):
+        SweepFolder(tmp_path / "s").begin(["seed"])
+
+
+def test_a_child_without_forkserver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    folder = tmp_path / "s" / "job"
+    child = children.start(partial(record_failure, folder, NanolmError("as told")), folder, folder / "log.txt")
+    child.join()
+    children.note_end(child, folder)
+    assert Job.read(folder).status == {"state": "failed", "error": "as told"}
+
+
+@pytest.mark.slow
+def test_a_sweep_without_forkserver(text: Path) -> None:
+    script = "import multiprocessing, runpy, sys; multiprocessing.get_all_start_methods = lambda: ['spawn']; "
+    script += f"sys.argv[0] = {str(ROOT / 'train.py')!r}; sys.path[0] = {str(ROOT)!r}; "
+    script += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [sys.executable, "-c", script, *command(text, "epochs=1", "seed=1,2")[2:]]
+    done = subprocess.run(words, cwd=text.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "2 done" in done.stdout
 
 
 @pytest.mark.slow
 def test_a_failing_job_stops_no_other_and_a_second_launch_runs_only_what_is_not_done(text: Path) -> None:
-    first = launch(text, "epochs=1", "model.heads=2,3")
+    first = sweep(text, "epochs=1", "model.heads=2,3")
     assert first.returncode == 1, first.stderr
     assert "1 done, 1 failed" in first.stdout
     found = statuses(text)
     assert found["heads=2"]["state"] == "finished"
     assert found["heads=3"]["error"] == "model.dims=16: must be a multiple of model.heads=3"
     assert "Traceback" in next((text.parent / "outputs/sweeps/s").glob("heads=3-*/traceback.txt")).read_text()
-    second = launch(text, "epochs=1", "model.heads=2,3")
+    second = sweep(text, "epochs=1", "model.heads=2,3")
     assert "1 failed, 1 skipped" in second.stdout
     assert statuses(text)["heads=2"] == found["heads=2"]
     away = text.rename(text.with_name("away.txt"))
-    assert "is finished and left as it is" in launch(text, "epochs=1", "model.heads=2,3").stderr
+    assert "is finished and left as it is" in sweep(text, "epochs=1", "model.heads=2,3").stderr
     assert statuses(text)["heads=2"] == found["heads=2"]
     away.rename(text)
     text.write_text(text.read_text() + "\nand one document more that was never there")
-    assert "1 done, 1 failed" in launch(text, "epochs=1", "model.heads=2,3").stdout, "other documents: run again"
+    assert "1 done, 1 failed" in sweep(text, "epochs=1", "model.heads=2,3").stdout, "other documents: run again"
 
 
 @pytest.mark.slow
 def test_a_killed_job_is_noted_and_goes_on_with_the_next_launch(
     text: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    sweep = started("epochs=15", "seed=1,2", "checkpoint_seconds=0")
+    leader = started("epochs=15", "seed=1,2", "checkpoint_seconds=0")
     folder = text.parent / "outputs/sweeps/s"
     wait_for(lambda: list(folder.glob("seed=1-*/last.safetensors")))
     job = next(folder.glob("seed=1-*"))
@@ -173,10 +258,10 @@ def test_a_killed_job_is_noted_and_goes_on_with_the_next_launch(
     wait_for(lambda: statuses(text).get("seed=2", {}).get("state") == "running")
     assert statuses(text)["seed=1"]["state"] == "interrupted"
     assert "killed by signal 9" in str(statuses(text)["seed=1"]["error"])
-    os.killpg(sweep.pid, signal.SIGINT)
-    assert sweep.wait(120) == 130
+    os.killpg(leader.pid, signal.SIGINT)
+    assert leader.wait(120) == 130
     assert statuses(text)["seed=2"]["state"] == "interrupted"
-    done = launch(text, "epochs=15", "seed=1,2", "checkpoint_seconds=0")
+    done = sweep(text, "epochs=15", "seed=1,2", "checkpoint_seconds=0")
     assert done.returncode == 0, done.stderr
     assert "2 done" in done.stdout
     rows = (job / "metrics.csv").read_text().splitlines()[1:]
@@ -192,11 +277,11 @@ def test_no_process_outlives_a_stopped_parallel_sweep(
     launcher: str, stop: signal.Signals, text: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     seeds, workers = ("1,2,3", ["hydra.launcher.n_jobs=2"]) if launcher == "joblib" else ("1,2", [])
-    sweep = started("epochs=100000", f"seed={seeds}", "compile=off", f"hydra/launcher={launcher}", *workers)
+    leader = started("epochs=100000", f"seed={seeds}", "compile=off", f"hydra/launcher={launcher}", *workers)
     wait_for(lambda: len([1 for status in statuses(text).values() if status.get("state") == "running"]) == 2)
-    os.kill(sweep.pid, stop)
-    sweep.wait(120)
-    wait_for(lambda: not processes(sweep.pid), 60)
+    os.kill(leader.pid, stop)
+    leader.wait(120)
+    wait_for(lambda: not processes(leader.pid), 60)
     assert {status["state"] for status in statuses(text).values()} == {"interrupted"}
     assert not any(holder(folder) for folder in (text.parent / "outputs/sweeps/s").iterdir())
 
@@ -204,9 +289,7 @@ def test_no_process_outlives_a_stopped_parallel_sweep(
 @pytest.mark.slow
 def test_jobs_of_submitit_are_recorded_as_any_other(text: Path) -> None:
     pytest.importorskip("submitit")
-    done = launch(
-        text, "epochs=1", "model.heads=2,3", "hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"
-    )
+    done = sweep(text, "epochs=1", "model.heads=2,3", "hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1")
     assert done.returncode == 1, done.stderr
     assert "1 done, 1 failed" in done.stdout
     assert statuses(text)["heads=3"]["error"] == "model.dims=16: must be a multiple of model.heads=3"
@@ -216,13 +299,13 @@ def test_jobs_of_submitit_are_recorded_as_any_other(text: Path) -> None:
 def test_a_search_outlives_its_failed_trials_and_goes_on(text: Path) -> None:
     pytest.importorskip("optuna")
     space = ["epochs=choice(1,0)", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3"]
-    first = launch(text, *space)
+    first = sweep(text, *space)
     assert first.returncode == 1, first.stderr
     assert "1 done, 1 failed" in first.stdout  # of three trials two are the same
     best = (text.parent / "outputs/sweeps/s/optimization_results.yaml").read_text()
     assert f"best_value: {statuses(text)['epochs=1']['val_bpb']}" in best
-    assert "1 failed, 1 skipped" in launch(text, *space).stdout
+    assert "1 failed, 1 skipped" in sweep(text, *space).stdout
     assert (text.parent / "outputs/sweeps/s/optimization_results.yaml").read_text() == best
-    nothing = launch(text, "hydra/sweeper=optuna")
+    nothing = sweep(text, "hydra/sweeper=optuna")
     assert nothing.stderr.startswith("train.py: hydra/sweeper=optuna: nothing to search")
     assert nothing.stderr.count("\n") == nothing.returncode == 1

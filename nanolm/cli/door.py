@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nanolm.cli.arguments import SWEEPS, ready
+from nanolm.cli.arguments import ready
 from nanolm.cli.configs import CONF, register
 from nanolm.cli.help import help_text
 from nanolm.errors import ConfigError, NanolmError, one_line
@@ -59,9 +59,9 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             from nanolm.sweep.launch import run_job
 
-            return run_job(node, train)
+            return run_job(node, typed, train)
         try:
-            return call(verb, main, replace(OmegaConf.to_object(node), **verbatim))  # type: ignore[type-var]
+            return call(verb, main, typed(node, **verbatim))
         except (NanolmError, OSError) as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
         except ModuleNotFoundError as error:
@@ -71,8 +71,8 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
             complain(verb, NanolmError(f"needs {error.name}, which is not installed here: pip install -e {place}"))
 
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
-    if SWEEPS.intersection(sys.argv):
-        from nanolm.sweep.launch import guarded
+    if verb == "train":
+        from nanolm.sweep.guard import guarded
 
         guarded(run)
     else:
@@ -81,13 +81,19 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
 
 def call(verb: str, main: Callable[..., Any], config: Any) -> Any:
     """Calls the verb. Training also gets the overrides and, with hydra.run.dir=DIR, the folder of its run."""
-    config, settings = with_homes(config), HydraConfig.get()
+    settings = HydraConfig.get()
     folder = None if settings.run.dir == "." else user_path(settings.run.dir)
     if verb == "train":
         return main(config, overrides=list(settings.overrides.task), folder=folder)
     if folder is not None:
         raise ConfigError(f"hydra.run.dir={folder}: only train.py makes a run's folder")
     return main(config)
+
+
+def typed(node: DictConfig, **lifted: str) -> Any:
+    """The dataclass of a composed config, `lifted` in it; NanolmError where a value is out of its range."""
+    config: Any = OmegaConf.to_object(node)
+    return with_homes(replace(config, **lifted))
 
 
 def with_homes(config: Any) -> Any:

@@ -1,27 +1,24 @@
-"""What is noted when a sweep begins: its folder, its lock, what is swept; and its name.
+"""What happens as a sweep begins, however it was switched on: its folder, its lock, its name, its guard.
 
 In: Hydra's config of a multirun. Out: sweep.json, which its jobs (on any machine) and compare.py read.
 """
 
-import shutil
+import os
 import sys
-import time
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nanolm.files import write_json
-from nanolm.locks import try_lock
-from nanolm.sweep.jobs import BEGUN, NOTE, last_part, named
+from nanolm.errors import NanolmError
+from nanolm.files import user_path
+from nanolm.sweep import guard
+from nanolm.sweep.folder import SweepFolder
+from nanolm.sweep.jobs import label, last_part
 
-STOP = ".stop"  # a file in the sweep's folder that asks all its jobs, wherever they run, to save and stop
-
-
-current: tuple[Path, FileLock] | None = None  # this process's sweep, once Hydra has begun it, and its lock
+# How a sweep is run, not what is swept: the same jobs with another launcher or sweeper are the same sweep
+NOT_SWEPT = ("-", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.mode")
 
 
 def swept_keys(overrides: list[str]) -> list[str]:
@@ -32,40 +29,49 @@ def swept_keys(overrides: list[str]) -> list[str]:
 
 def sweep_name() -> str:
     """`dims,heads-1f3a9c07`: of the command, so that the same one goes on with its sweep; however it is launched."""
-    typed = sorted(
-        word for word in sys.argv[1:] if "=" in word and not word.startswith(("-", "hydra/launcher", "hydra.launcher"))
+    words = sorted(
+        word.replace("hydra.sweeper.params.", "")
+        for word in sys.argv[1:]
+        if "=" in word and (word.startswith("hydra.sweeper.params.") or not word.startswith(NOT_SWEPT))
     )
-    return named([*map(last_part, swept_keys(typed))] or ["sweep"], typed)
+    return label([*map(last_part, swept_keys(words))] or ["sweep"], words)
 
 
 # Resolved where the command was typed, and known to its jobs by OmegaConf's cache, as Hydra's own ${now:}
 OmegaConf.register_new_resolver("sweep_name", sweep_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("user_path", lambda text: str(user_path(text)), replace=True)
 
 
 class Sweep(Callback):
-    """Hydra's callback that notes what is swept; read by the jobs (on any machine) and by compare.py."""
+    """Hydra's callback that opens the sweep's folder."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        global current
-        sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
-        swept = {*map(str, sweeper.get("params") or {}), *swept_keys(list(config.hydra.overrides.task))}
-        if "sampler" in sweeper:  # Optuna's
-            if not swept:
-                _refuse("hydra/sweeper=optuna: nothing to search; take sweep=search, or 'optim.lr=interval(1e-3,1e-2)'")
-            with open_dict(sweeper):  # the same trials again, so that a search goes on
-                sweeper.sampler.seed = 1 if sweeper.sampler.get("seed") is None else sweeper.sampler.seed
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(folder / ".lock")  # held while this process lives
-        if lock is None:
-            _refuse(f"{folder}: another process is at this sweep; wait for its end or stop it")
-        (folder / STOP).unlink(missing_ok=True)
-        shutil.rmtree(folder / BEGUN, ignore_errors=True)
-        (folder / BEGUN).mkdir()
-        write_json(folder / NOTE, {"swept": sorted(swept), "command": sys.argv, "started": time.time()})
-        current = folder, lock
+        """Ends the process with one line where the sweep can't begin: Hydra turns a callback's errors into warnings."""
+        try:
+            guard.lead(begin_sweep(config))
+        except (NanolmError, OSError) as error:
+            print(f"train.py: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
 
 
-def _refuse(line: str) -> NoReturn:
-    """Ends the sweep before it begins; Hydra would turn an exception of its callback into a warning."""
-    print(f"train.py: {line}", file=sys.stderr)
-    raise SystemExit(1)
+def begin_sweep(config: DictConfig) -> SweepFolder:
+    """The folder of the sweep that `config` describes, taken for this process; NanolmError where that can't be."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise NanolmError("-m: torchrun's processes work on one run; leave out -m, or torchrun")
+    sweeper = config.hydra.sweeper
+    swept = {*map(str, sweeper.get("params") or {}), *swept_keys(list(config.hydra.overrides.task))}
+    if "sampler" in sweeper:  # Optuna's
+        if not swept:
+            mend = "take sweep=search, or 'optim.lr=interval(1e-3,1e-2)'"
+            raise NanolmError(f"hydra/sweeper=optuna: nothing to search; {mend}")
+        fix_seed(sweeper.sampler)
+    folder = SweepFolder(config.hydra.sweep.dir)
+    folder.begin(sorted(swept))
+    return folder
+
+
+def fix_seed(sampler: DictConfig) -> None:
+    """Gives a sampler that draws a seed, unless it has one: the same trials again, so that a search goes on."""
+    if "seed" in sampler and sampler.seed is None:
+        with open_dict(sampler):
+            sampler.seed = 1

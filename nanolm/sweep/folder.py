@@ -1,0 +1,74 @@
+"""A sweep's folder: what is swept, who is at it, which jobs the last launch has begun and ended, and a wish to stop.
+
+In: a path. Out: small files in it, which the jobs (on any machine that has the folder) and compare.py read.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from nanolm.errors import NanolmError
+from nanolm.files import read_json, user_path, write_json
+from nanolm.locks import try_lock
+
+NOTE = "sweep.json"  # what is swept, the command, when it was started
+STOP = ".stop"  # a file that asks all jobs, wherever they run, to save and stop
+BEGUN, ENDED = ".begun", ".ended"  # folders with an empty file for each job of the last launch
+
+
+class SweepFolder:
+    """The folder of one sweep; `lock` is held while this process leads the sweep."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = user_path(path)
+        self.lock: FileLock | None = None
+
+    def begin(self, swept: Sequence[str]) -> None:
+        """Takes the folder for a new launch; NanolmError where another process is at it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock = try_lock(self.path / ".lock")
+        if self.lock is None:
+            raise NanolmError(f"{self.path}: another process is at this sweep; wait for its end or stop it")
+        (self.path / STOP).unlink(missing_ok=True)
+        for marks in (BEGUN, ENDED):
+            shutil.rmtree(self.path / marks, ignore_errors=True)
+            (self.path / marks).mkdir()
+        write_json(self.path / NOTE, {"swept": sorted(swept), "command": sys.argv, "started": time.time()})
+
+    def note(self) -> dict[str, Any]:
+        """What `begin` has written."""
+        note: dict[str, Any] = read_json(self.path / NOTE)
+        return note
+
+    def count_jobs(self, total: int) -> None:
+        """Notes how many jobs there will be, for those who count them."""
+        write_json(self.path / NOTE, self.note() | {"jobs": total})
+
+    def mark(self, kind: str, job: str) -> int:
+        """Marks `job` as begun or ended; returns how many are."""
+        (self.path / kind / job).touch()
+        return len(self.marked(kind))
+
+    def marked(self, kind: str) -> list[str]:
+        """The names of the jobs that the last launch has begun or ended."""
+        return sorted(file.name for file in (self.path / kind).glob("*"))
+
+    def ask_to_stop(self) -> None:
+        """Asks every job to save and stop."""
+        (self.path / STOP).touch()
+
+    def asked_to_stop(self) -> bool:
+        """Whether somebody has."""
+        return (self.path / STOP).exists()
+
+    def remove_if_empty(self) -> bool:
+        """Removes the folder of a sweep that never had a job; whether it did."""
+        if self.marked(BEGUN) or any(self.path.glob("*/status.json")):
+            return False
+        shutil.rmtree(self.path, ignore_errors=True)
+        return True
