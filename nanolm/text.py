@@ -47,10 +47,13 @@ def normalise(text: str, mode: str) -> str:
     `clean` is the original's cleaning: lowercase; citation marks and digits removed; sentence ends are the word ".",
     a run of them one; apostrophes vanish ("don't" -> "dont"); other punctuation, hyphens too, parts words
     ("black-and-white" -> "black and white"); letters of any script stay, composed (NFC); spaces are single,
-    with none at the ends. `none` leaves the text as it is, save lone surrogates, which no file can hold:
-    they become U+FFFD.
+    with none at the ends. `none` leaves the text as it is, but for what no text needs: the ends of lines become
+    newlines, byte order marks at the head vanish, and lone surrogates, which no file can hold, become U+FFFD.
     """
     if mode == "none":
+        text = text.lstrip("\ufeff")
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
         return _SURROGATE.sub("\ufffd", text)
     text = _CITATION.sub("", text.lower()).translate(_TABLE)
     text = " ".join(unicodedata.normalize("NFC", text).replace(".", " . ").split())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nanolm.comparing.config import CompareConfig
 from nanolm.config import GROUPS, MISSING, build, fill, options
-from nanolm.corpus.corpus import encode_corpus, fit_tokenizer, load_corpus
+from nanolm.corpus.corpus import DROPPED, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.files import Files
 from nanolm.errors import NanolmError
 from nanolm.model.config import ModelConfig
@@ -121,11 +121,7 @@ def check_text(
         assert any(word in said for word in (name, "data.", "tokenizer.", "data=")), said
         return False
     counts = Counter(corpus.counts)
-    assert (
-        counts["read"]
-        == sum(counts[k] for k in ("blank", "ragged", "too_long", "duplicate", "left_out")) + (counts["kept"])
-        or corpus.notes
-    )
+    assert counts["read"] == sum(counts[k] for k in DROPPED) + (counts["kept"]) or corpus.notes
     for split, ids in encoded.items():
         for number, text in enumerate(corpus.texts(split)):
             inside = ids.document(number)[1:-1].tolist()

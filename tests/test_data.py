@@ -41,9 +41,9 @@ def table(path: Path, columns: dict[str, list[Any]]) -> str:
 @pytest.mark.parametrize(
     ("document", "expected", "counts"),
     [
-        ("line", ["one\n", "two\r\n", "three"], {"read": 5, "blank": 2}),
-        ("paragraph", ["one\ntwo\r\n", "three"], {"read": 2}),
-        ("file", ["one\ntwo\r\n\n \nthree"], {"read": 1}),
+        ("line", ["one\n", "two\n", "three"], {"read": 5, "blank": 2}),
+        ("paragraph", ["one\ntwo\n", "three"], {"read": 2}),
+        ("file", ["one\ntwo\n\n \nthree"], {"read": 1}),
     ],
 )
 def test_plain_text(tmp_path: Path, end: str, document: str, expected: list[str], counts: dict[str, int]) -> None:
@@ -82,8 +82,8 @@ def test_a_cell_or_line_may_be_ten_megabytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("a.txt", b"fine\nna\xefve\n", "a.txt: line 2, byte 3: not UTF-8; convert"),
-        ("a.csv", b"text\nfine\n\xff\n", "a.csv: line 3, byte 1: not UTF-8; convert"),
+        ("a.txt", b"fine\nna\xefve\n", "a.txt: line 2, byte 3: not UTF-8; it looks like"),
+        ("a.csv", b"text\nfine\n\xff\n", "a.csv: line 3, byte 1: not UTF-8; it looks like"),
         ("a.csv", b"Plot,Title\nx,y\n", "a.csv: no column 'text'; data.column must be one of 'Plot', 'Title'"),
         ("a.csv", b"", "a.csv: no column 'text'; data.column must be one of (it has none)"),
         ("a.csv", b'text\n"open', "a.csv: line 2: not a csv row"),
@@ -95,7 +95,7 @@ def test_a_cell_or_line_may_be_ten_megabytes(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": 3}\n', "a.jsonl: line 1: 'text' is int, not text; choose another data.column"),
         ("a.parquet", b"PAR1 nonsense PAR1", "a.parquet: can't be read after row 0"),
         ("a.txt.gz", gzip.compress(b"word\n" * 9999)[:50], "a.txt.gz: can't be read after line"),
-        ("a.pdf", b"%PDF", "a.pdf: can't read .pdf files; name or convert it to one of .txt"),
+        ("a.pdf", b"%PDF", "a.pdf: can't tell what .pdf files are (known are .txt, "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, name: str, data: bytes, message: str) -> None:
@@ -143,9 +143,9 @@ def test_any_bytes_give_documents_or_one_line(
 def test_paths_that_name_nothing(tmp_path: Path) -> None:
     for path in ("missing.txt", "*.txt", "a\0b"):
         with pytest.raises(DataError, match=r"data\.path=.*: no such file; check the path"):
-            Files(path=path if "\0" in path else str(tmp_path / path)).paths()
-    with pytest.raises(DataError, match=r"is a folder; write data\.path='.*/\*\.txt'"):
-        Files(path=str(tmp_path)).paths()
+            Files(path=path if "\0" in path else str(tmp_path / path)).sources()
+    with pytest.raises(DataError, match=r"holds no file; check the path"):
+        Files(path=str(tmp_path)).sources()
 
 
 @pytest.mark.parametrize("path", [None, "", [], [1], 3, {"a": 1}, ["a.txt", None]])

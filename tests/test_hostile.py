@@ -14,8 +14,8 @@ from tiny_run import tiny_config
 
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
-from nanolm.data import readers
 from nanolm.data.files import Files
+from nanolm.data.readers import delimited, lines, text
 from nanolm.errors import DataError, NanolmError, RunError
 from nanolm.export.export import export
 from nanolm.files import sha256, write_json
@@ -161,7 +161,8 @@ def test_an_export_that_lies_about_its_size_allocates_nothing(run: Run, tmp_path
 
 
 def test_a_packed_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST", 2**16)
+    for module in (delimited, lines, text):
+        monkeypatch.setattr(module, "LONGEST", 2**16)
     bombs = {"line": bytes(10**6), "file": b"a\n" * 10**5, "paragraph": b"a\n" * 10**5}
     for document, data in bombs.items():
         (tmp_path / "a.txt.gz").write_bytes(gzip.compress(data))

@@ -55,8 +55,15 @@ def test_clean_leaves_letters_dots_and_single_spaces(text: str) -> None:
 
 
 @given(TEXTS)
-def test_none_changes_nothing_that_utf8_can_hold(text: str) -> None:
-    assert normalise(text, "none") == "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+def test_none_changes_only_ends_of_lines_and_marks(text: str) -> None:
+    expected = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text.lstrip("\ufeff"))
+    assert normalise(text, "none") == expected.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def test_ends_of_lines_and_marks_mean_the_same_everywhere() -> None:
+    for mode in MODES:
+        forms = {normalise(f"\ufeffTo be,{end}or not{end}to be", mode) for end in ("\n", "\r\n", "\r")}
+        assert forms == {normalise("To be,\nor not\nto be", mode)}
 
 
 @given(TEXTS, st.sampled_from(MODES))

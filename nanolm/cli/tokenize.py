@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanolm.corpus.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
+from nanolm.corpus.corpus import Corpus, Encoded, advise, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.files import make_folder
 from nanolm.plots import frequency_rank
@@ -27,7 +27,7 @@ def tokenize(data: DataConfig, tokenizer: TokenizerConfig, outputs: str | Path) 
     fitted = fit_tokenizer(tokenizer, corpus, cache)
     encoded = encode_corpus(corpus, fitted, cache)
     train, val = (frequencies(encoded[split].ids, len(fitted)) for split in ("train", "val"))
-    print(*corpus.notes, corpus.summary(), sep="\n")
+    print(*advise(corpus, fitted, encoded), corpus.summary(), sep="\n")
     for name, value in (summary(corpus, fitted, train, val) | examples(corpus, fitted, encoded["val"])).items():
         print(f"{name:15} {value}")
     folder = make_folder(Path(outputs, "tokenizers", f"{tokenizer.name}-{fitted.fingerprint[:8]}"))

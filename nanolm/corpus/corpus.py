@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 
 from nanolm.config import plain
-from nanolm.corpus.prepare import SPLITS, write_corpus
+from nanolm.corpus.prepare import digest, write_corpus
+from nanolm.corpus.split import SPLITS, mend
 from nanolm.data.base import DataConfig
 from nanolm.errors import ConfigError, DataError
 from nanolm.files import fingerprint, read_json
 from nanolm.locks import built_once
-from nanolm.tokenizer.base import BOS, EOS, Tokenizer, TokenizerConfig, load_tokenizer
+from nanolm.tokenizer.base import BOS, EOS, UNK, Tokenizer, TokenizerConfig, load_tokenizer
 from nanolm.workers import BLOCK, spread
 
-FORMAT = 1  # raise it when normalisation or the layout of a cache changes
+FORMAT = 2  # raise it when normalisation or the layout of a cache changes
+DROPPED = ("blank", "ragged", "emptied", "too_long", "duplicate", "left_out")  # in this order; emptied by cleaning
+UNKNOWN = 0.2  # share of the words of val, from which on a word tokenizer is the wrong one
 
 
 class Texts(Sequence[str]):
@@ -55,7 +58,7 @@ class Corpus:
         report = read_json(folder / "report.json")
         self.fingerprint: str = report["fingerprint"]  # of the documents, whatever their order, and their split
         self.normalise: str = report["normalise"]
-        self.counts: dict[str, int] = report["counts"]  # read = blank + ragged + too_long + duplicate + left_out + kept
+        self.counts: dict[str, int] = report["counts"]  # read = the sum of DROPPED + kept
         self.notes: list[str] = report["notes"]
         self._data = np.memmap(folder / "text.bin", np.uint8, "r")
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
@@ -72,10 +75,14 @@ class Corpus:
 
     def summary(self) -> str:
         """What was read, dropped, kept, and where it went, in one line."""
-        dropped = ("blank", "ragged", "too_long", "duplicate", "left_out")
-        parts = [f"{self.counts[key]:,} {key.replace('_', ' ')}" for key in dropped if self.counts.get(key)]
+        parts = [f"{self.counts[key]:,} {key.replace('_', ' ')}" for key in DROPPED if self.counts.get(key)]
         kept = ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
         return "; ".join([f"{self.counts['read']:,} documents read", *parts, f"{self.counts['kept']:,} kept: {kept}"])
+
+    def keys(self) -> np.ndarray:
+        """uint64 (n): the hash of each document by which `data.split=hash` splits."""
+        texts = Texts(self._data, self._offsets, np.arange(len(self._splits)))
+        return np.frombuffer(b"".join(digest(text.encode()) for text in texts), "<u8")[::2]
 
     def _rows(self, split: str) -> np.ndarray:
         return np.flatnonzero(self._splits == SPLITS.index(split))
@@ -86,14 +93,13 @@ def load_corpus(config: DataConfig, cache: Path, needs: Sequence[str] = ("train"
 
     DataError where a file can't be read, no document is left, or a split of `needs` is empty.
     """
-    folder = Path(cache) / f"corpus-{fingerprint([FORMAT, config.signature()])}"
+    folder = Path(cache) / f"corpus-{fingerprint([FORMAT, type(config).__name__, config.signature()])}"
     corpus = Corpus(built_once(folder, partial(write_corpus, config)))
     for split in needs:
         if not corpus.counts[split]:
-            mend = "lower it" if split == "train" else "raise it"
             key = "test" if split == "test" else "val"
             found = f"data.{key}={getattr(config, key)}: no {split} document among {corpus.counts['kept']:,}"
-            raise DataError(f"{found}; {mend}, choose another data.split, or give more documents")
+            raise DataError("; ".join([found, mend(config, split, corpus.keys(), needs), *corpus.notes]))
     return corpus
 
 
@@ -114,7 +120,8 @@ class Encoded:
 
 def fit_tokenizer(config: TokenizerConfig, corpus: Corpus, cache: Path) -> Tokenizer:
     """The tokenizer fitted on the corpus' training texts; found under `cache` where it has been fitted before."""
-    folder = Path(cache) / f"tokenizer-{fingerprint([FORMAT, corpus.folder.name, plain(config)])}"
+    made_from = [FORMAT, corpus.folder.name, type(config).__name__, plain(config)]
+    folder = Path(cache) / f"tokenizer-{fingerprint(made_from)}"
 
     def build(aside: Path) -> None:
         config.fit(corpus.texts("train"), corpus.normalise).save(aside / "tokenizer.json")
@@ -132,6 +139,17 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, cache: Path) -> dict[str
     folder = Path(cache) / f"encoded-{fingerprint([FORMAT, corpus.folder.name, tokenizer.fingerprint])}"
     built_once(folder, partial(_encode, corpus, tokenizer, dtype))
     return {split: _open(folder, split, dtype) for split in SPLITS}
+
+
+def advise(corpus: Corpus, tokenizer: Tokenizer, encoded: dict[str, Encoded]) -> list[str]:
+    """What there is to say of the corpus and of the tokenizer on it, a line each."""
+    ids = encoded["val"].ids if len(encoded["val"]) else encoded["train"].ids
+    unknown = sum(int((ids[first : first + BLOCK] == UNK).sum()) for first in range(0, len(ids), BLOCK))
+    share = unknown / max(1, len(ids) - 2 * len(encoded["val"] if len(encoded["val"]) else encoded["train"]))
+    if share <= UNKNOWN:
+        return corpus.notes
+    mend = "tokenizer=bpe or tokenizer=char knows every text"
+    return [*corpus.notes, f"{share:.0%} of the tokens are <UNK>; {mend}, a lower tokenizer.minfreq more of it"]
 
 
 def _encode(corpus: Corpus, tokenizer: Tokenizer, dtype: Any, folder: Path) -> None:

@@ -4,89 +4,150 @@ In: a DataConfig and an empty folder. Out: `text.bin` (UTF-8, a newline after ea
 begins, and the end), `splits.npy` (its place in SPLITS) and `report.json`. Streams: holds some 70 bytes a document.
 """
 
-import re
 from array import array
 from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from nanolm.corpus.losses import Losses, explain
+from nanolm.corpus.split import SPLITS, cut_bounds, split_codes
 from nanolm.data.base import DataConfig
 from nanolm.errors import DataError
 from nanolm.files import fingerprint, write_json
 from nanolm.text import normalise
 from nanolm.workers import blocks, spread
 
-SPLITS = ("train", "val", "test")
-LONG = 1000  # bytes that a lone document needs to be cut into train, val and test
-_SPACE = re.compile(rb"\s")
+FREE = 255  # in place of a split: the document came with none
+_TRAIN = SPLITS.index("train")
+
+
+@dataclass
+class Block:
+    """What became of some documents: the texts that stay, each with its newline, and their hashes in a row."""
+
+    texts: list[bytes] = field(default_factory=list)
+    hashes: bytearray = field(default_factory=bytearray)
+    counts: Counter[str] = field(default_factory=Counter)
+    losses: Losses = field(default_factory=Losses)
+
+
+@dataclass
+class Written:
+    """The documents in a file of text, in order, and what is known of those that were read."""
+
+    lengths: np.ndarray  # int64 (n), bytes with the newline
+    digests: np.ndarray  # uint64 (n, 2), of the text
+    official: np.ndarray  # uint8 (n), the split that it came with, or FREE
+    counts: Counter[str]
+    losses: Losses
 
 
 def write_corpus(config: DataConfig, folder: Path) -> None:
     """Fills the folder of a corpus: reads, drops, selects, splits. DataError where no document is left."""
-    counts, lengths, digests = _write_texts(config, folder / "text.bin")
-    rows = _select(config, digests[:, 0], counts)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    path = folder / "text.bin"
+    written = _write_texts(config, path)
+    counts, digests = written.counts, written.digests
+    rows = _select(config, written)
+    notes = [*_overlaps(config, written), *explain(config, counts, written.losses)]
+    offsets = np.concatenate([[0], np.cumsum(written.lengths)])
     if len(rows) < len(digests):
-        offsets, digests = _compact(folder / "text.bin", offsets, rows), digests[rows]
-    splits, notes = _split(config, digests[:, 0]), []
-    if len(rows) == 1 and (parts := _cut(config, folder / "text.bin")):
-        offsets, digests, splits = parts
-        notes = [f"one long document, cut between words: {', '.join(SPLITS[code] for code in splits)} in a row"]
+        offsets, digests = _compact(path, offsets, rows), digests[rows]
+    splits = written.official[rows]
+    if (splits == FREE).all():
+        splits = split_codes(config, digests[:, 0])
+        if len(rows) == 1 and (parts := _cut(config, path)):
+            offsets, digests, splits = parts
+            notes.append(f"one long document, cut into {', '.join(SPLITS[code] for code in splits)} in a row")
     counts.update({"kept": len(rows), **{split: int((splits == code).sum()) for code, split in enumerate(SPLITS)}})
     np.save(folder / "offsets.npy", offsets)
     np.save(folder / "splits.npy", splits)
     identity = fingerprint([config.normalise, _content(digests, splits)])
-    report = {"fingerprint": identity, "normalise": config.normalise, "counts": dict(counts), "notes": notes}
-    write_json(folder / "report.json", report)
+    report = {"fingerprint": identity, "normalise": config.normalise, "counts": dict(counts)}
+    write_json(folder / "report.json", report | {"notes": notes + config.advice(counts)})
 
 
-def _write_texts(config: DataConfig, path: Path) -> tuple[Counter[str], np.ndarray, np.ndarray]:
-    """Normalises into `path`; the counts, each text's bytes with its newline (n), and its hash (n, 2) uint64."""
-    counts: Counter[str] = Counter()
-    lengths, digests = array("q"), bytearray()
+def _write_texts(config: DataConfig, path: Path) -> Written:
+    """Normalises every document into `path`."""
+    counts, losses = Counter[str](), Losses()
+    lengths, digests, official = array("q"), bytearray(), bytearray()
+    splits = {SPLITS.index(split): texts for split, texts in config.official_splits(counts).items()}
     with open(path, "wb") as file:
-        for texts, hashes, dropped in spread(partial(_normalised, config), blocks(config.documents(counts))):
-            file.writelines(texts)
-            lengths.extend(map(len, texts))
-            digests += hashes
-            counts.update(dropped)
-    return counts, np.frombuffer(lengths, np.int64), np.frombuffer(digests, "<u8").reshape(-1, 2)
+        for code, documents in (splits or {FREE: config.documents(counts)}).items():
+            for block in spread(partial(_normalised, config), blocks(documents)):
+                file.writelines(block.texts)
+                lengths.extend(map(len, block.texts))
+                digests += block.hashes
+                official += bytes([code]) * len(block.texts)
+                counts.update(block.counts)
+                losses.add(block.losses)
+    codes = np.frombuffer(official, np.uint8)
+    hashes = np.frombuffer(digests, "<u8").reshape(-1, 2)
+    return Written(np.frombuffer(lengths, np.int64), hashes, codes, counts, losses)
 
 
-def _normalised(config: DataConfig, documents: list[str]) -> tuple[list[bytes], bytes, Counter[str]]:
-    """The texts that stay, each with its newline, their hashes in a row, and how many were dropped, and why."""
-    texts, hashes, dropped = list[bytes](), bytearray(), Counter[str]()
+def _normalised(config: DataConfig, documents: list[str]) -> Block:
+    """The texts that stay, and how many were dropped, and why."""
+    block = Block()
     most = config.maxlen or np.inf
     for document in documents:
         text = normalise(document.rstrip("\r\n"), config.normalise)
-        if not text or text.isspace():
-            dropped["blank"] += 1
+        text = "" if text.isspace() else text
+        block.losses.count(document, text)
+        if not text:
+            block.counts["emptied"] += 1
         elif text.count(" ") >= most:
-            dropped["too_long"] += 1
+            block.counts["too_long"] += 1
         else:
-            texts.append(text.encode() + b"\n")
-            hashes += _digest(texts[-1][:-1])
-    return texts, bytes(hashes), dropped
+            block.texts.append(text.encode() + b"\n")
+            block.hashes += digest(block.texts[-1][:-1])
+    return block
 
 
-def _select(config: DataConfig, keys: np.ndarray, counts: Counter[str]) -> np.ndarray:
-    """The rows to keep: the first of equal texts; then, of n, those at floor(i * n / limit), evenly spaced."""
-    rows = np.arange(len(keys))
+def _select(config: DataConfig, written: Written) -> np.ndarray:
+    """The rows to keep: the first of equal texts; then, of n, those at floor(i * n / limit), evenly spaced.
+
+    Official val and test parts stay as they were published: what stands there too leaves train, and only train.
+    """
+    counts, keys = written.counts, written.digests[:, 0]
+    published = (written.official != FREE) & (written.official != _TRAIN)
+    learnt, others = np.flatnonzero(~published), np.flatnonzero(published)
     if config.dedup:
-        rows = np.sort(np.unique(keys, return_index=True)[1])
-        counts["duplicate"] = len(keys) - len(rows)
-    if config.limit and config.limit < len(rows):
-        counts["left_out"] = len(rows) - config.limit
-        rows = rows[np.arange(config.limit) * len(rows) // config.limit]
-    if not len(rows):
-        seen = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in counts.items() if count) or "0 read"
-        mend = "raise data.maxlen" if counts["too_long"] else "check the file and its column"
-        raise DataError(f"data={config.name}: no document to learn from ({seen}); {mend}")
-    return rows
+        learnt = np.sort(learnt[np.unique(keys[learnt], return_index=True)[1]])
+        learnt = learnt[~np.isin(keys[learnt], keys[others])]
+        counts["duplicate"] = len(keys) - len(learnt) - len(others)
+    if config.limit and config.limit < len(learnt):
+        counts["left_out"] = len(learnt) - config.limit
+        learnt = learnt[np.arange(config.limit) * len(learnt) // config.limit]
+    if not len(learnt):
+        raise DataError(_nothing_left(config, written))
+    return np.sort(np.concatenate([learnt, others]))
+
+
+def _nothing_left(config: DataConfig, written: Written) -> str:
+    """What to say where there is no document to learn from."""
+    counts = written.counts
+    seen = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in counts.items() if count) or "0 read"
+    mend = "raise data.maxlen" if counts["too_long"] else "check the file and its column"
+    if counts["emptied"]:
+        [mend, *_] = explain(config, Counter(read=1, emptied=counts["emptied"]), written.losses)
+    return f"data={config.name}: no document to learn from ({seen}); {mend}"
+
+
+def _overlaps(config: DataConfig, written: Written) -> list[str]:
+    """How many texts stand in two official splits, a line for each two."""
+    keys = {split: written.digests[written.official == code, 0] for code, split in enumerate(SPLITS)}
+    notes = list[str]()
+    for one, other in combinations(SPLITS, 2):
+        both = len(np.intersect1d(keys[one], keys[other]))
+        if both:
+            mend = "left out of train" if config.dedup else "data.dedup=true leaves them out of train"
+            notes.append(f"{both:,} texts stand in {one} and {other}; {mend if one == 'train' else 'left as they are'}")
+    return notes
 
 
 def _compact(path: Path, offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -99,37 +160,26 @@ def _compact(path: Path, offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(offsets[rows + 1] - offsets[rows])])
 
 
-def _shares(config: DataConfig) -> tuple[float, float, float]:
-    test = config.test if config.split == "hash" else 0.0
-    return 1 - config.val - test, config.val, test
-
-
-def _split(config: DataConfig, keys: np.ndarray) -> np.ndarray:
-    """uint8 (n): the place in SPLITS. `hash`: by the text alone, so neither order nor other documents matter."""
-    train, val, test = _shares(config)
-    if config.split == "tail":
-        return (np.arange(len(keys)) >= int(len(keys) * train + 1e-9)).astype(np.uint8)
-    place = keys / 2.0**64
-    return np.where(place < val, 1, np.where(place < val + test, 2, 0)).astype(np.uint8)
-
-
 def _cut(config: DataConfig, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Offsets, hashes and splits of a lone document cut contiguously after words; None if short or not to be split."""
+    """Cuts the lone document in the file; offsets, hashes and splits of its parts, or None if it can't be cut."""
     data = np.memmap(path, np.uint8, "r")
-    shares = _shares(config)
-    splits = np.flatnonzero(shares).astype(np.uint8)
-    if len(splits) == 1 or len(data) < LONG:
+    found = cut_bounds(config, data)
+    if found is None:
         return None
-    bounds = (np.cumsum([shares[code] for code in splits[:-1]]) * len(data)).astype(int).tolist()
-    spaces = [_SPACE.search(data.data, bound) for bound in bounds]  # the space itself becomes the newline
-    offsets = np.array([0, *(space.end() for space in spaces if space), len(data)])
-    if np.diff(offsets).min() < 2:  # a word as long as a part
-        return None
-    parts = [data[start : end - 1].tobytes() for start, end in pairwise(offsets.tolist())]
-    return offsets, np.frombuffer(b"".join(map(_digest, parts)), "<u8").reshape(-1, 2), splits
+    bounds, splits = found
+    digests = bytearray()
+    with open(path.with_suffix(".new"), "wb") as file:
+        for start, end in bounds:
+            file.write(data[start:end].data)
+            file.write(b"\n")
+            digests += digest(data[start:end].data)
+    path.with_suffix(".new").replace(path)
+    lengths = [end - start + 1 for start, end in bounds]
+    return np.concatenate([[0], np.cumsum(lengths)]), np.frombuffer(digests, "<u8").reshape(-1, 2), splits
 
 
-def _digest(data: bytes) -> bytes:
+def digest(data: bytes | memoryview) -> bytes:
+    """16 bytes that stand for a text."""
     return blake2b(data, digest_size=16).digest()
 
 

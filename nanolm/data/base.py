@@ -42,6 +42,14 @@ class DataConfig:
         """Raw documents in order, blank ones left out; adds to `counts` what was `read` and what was `blank`."""
         raise NotImplementedError
 
+    def official_splits(self, counts: Counter[str]) -> dict[str, Iterator[str]]:
+        """The documents of `train`, `val` and perhaps `test` where the text comes split; none: `split` says how."""
+        return {}
+
+    def advice(self, counts: Counter[str]) -> list[str]:
+        """What there is to say of the documents once they are read, a line each: a better way to read them."""
+        return []
+
     def signature(self) -> dict[str, Any]:
         """JSON-able identity of the documents: config and, for files, path, size and time."""
         return plain(self)

@@ -1,67 +1,107 @@
-"""`data=files`: the user's own text in txt, md, csv, jsonl or parquet files, each also .gz.
+"""`data=files`: the user's own text, in files of any form.
 
-In: a path, a glob, or a list of both. Out: documents in the order of the files. Knows nothing of what is in a file:
-that is `readers.py`.
+In: paths, globs, folders, zips or addresses. Out: documents in the order of the files. Knows nothing of what is in a
+file: that is `readers/`.
 """
 
+import codecs
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from nanolm.config import knob, one_of, plain
 from nanolm.data.base import DataConfig
-from nanolm.data.readers import DOCUMENTS, read_documents
-from nanolm.errors import ConfigError, DataError
-from nanolm.files import matching, user_path
+from nanolm.data.readers.advice import propose
+from nanolm.data.readers.paths import find_sources, identity
+from nanolm.data.readers.read import READERS, read_documents
+from nanolm.data.readers.source import ReadOptions, Source
+from nanolm.data.readers.text import DOCUMENTS
+from nanolm.errors import ConfigError
+
+PATHS = {"train": "train_path", "val": "val_path", "test": "test_path"}
 
 
 @dataclass
 class Files(DataConfig):
-    """`path`: a file or glob, or a list of them, from the folder of the call. `document` is for plain text only."""
+    """Paths are from the folder of the call; a list of them is read in its order."""
 
     name: str = "files"
     # str or list[str]: OmegaConf has no such union
-    path: Any = knob(None, "a file, a glob or a list of them: txt, md, csv, jsonl, parquet", path=True)
-    document: str = knob("line", "line | paragraph | file: what is one document of plain text")
-    column: str = knob("text", "of csv, jsonl and parquet")
+    path: Any = knob(None, "files, globs, folders, zips or addresses, one or a list of them", path=True)
+    train_path: Any = knob(None, "instead of path, where the text comes split: the training part", path=True)
+    val_path: Any = knob(None, "the part that chooses among runs", path=True)
+    test_path: Any = knob(None, "the part that is scored once; null: none", path=True)
+    format: Optional[str] = knob(None, "text | csv | json | jsonl | parquet | arrow; null: by name or content")
+    document: str = knob("line", "line | paragraph | article | file: what is one document; article: of WikiText")
+    separator: Optional[str] = knob(None, "what stands between documents of plain text, as '<|endoftext|>'")
+    column: str = knob("text", "of tables; meta.text: text inside meta")
+    encoding: Optional[str] = knob(None, "of plain text, csv and json; null: UTF-8, or by the byte order mark")
+    unescape: bool = knob(False, "undoes WikiText's ' @-@ ', ' @,@ ', ' @.@ '")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("data.document", self.document, DOCUMENTS)
-        patterns = self._patterns()
-        if not patterns or not all(pattern and isinstance(pattern, str) for pattern in patterns):
-            raise ConfigError(f"data.path={self.path}: name a file, a glob or a list of them, as data.path=mine.txt")
+        one_of("data.format", self.format, (None, *READERS))
+        if self.separator and "\n" in self.separator:
+            raise ConfigError("data.separator: must stand in one line; data.document=paragraph parts at blank lines")
+        if self.encoding is not None and not _is_text_encoding(self.encoding):
+            raise ConfigError(f"data.encoding={self.encoding}: no such encoding; as utf-16, cp1252, gb18030")
+        given = [key for key in ("path", *PATHS.values()) if getattr(self, key) is not None]
+        if given != ["path"] and given not in (["train_path", "val_path"], ["train_path", "val_path", "test_path"]):
+            keys = ", ".join(f"data.{key}" for key in given) or "data.path=None"
+            raise ConfigError(f"{keys}: give data.path=FILE alone, or data.train_path, val_path and test_path")
+        for key in given:
+            patterns = _patterns(getattr(self, key))
+            if not patterns or not all(pattern and isinstance(pattern, str) for pattern in patterns):
+                raise ConfigError(f"data.{key}={getattr(self, key)}: name a file, a folder, a glob or a list of them")
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """The documents of every file, file after file."""
-        for path in self.paths():
-            yield from read_documents(path, self.document, self.column, counts)
+        for source in self.sources():
+            yield from read_documents(source, self._options(), counts)
+
+    def official_splits(self, counts: Counter[str]) -> dict[str, Iterator[str]]:
+        """The documents of each split, where the text comes split."""
+        if self.train_path is None:
+            return {}
+
+        def documents(key: str) -> Iterator[str]:
+            for source in self._sources(key):
+                yield from read_documents(source, self._options(), counts)
+
+        return {split: documents(key) for split, key in PATHS.items() if getattr(self, key) is not None}
 
     def signature(self) -> dict[str, Any]:
         """The config, and path, size and time of each file."""
-        return {**plain(self), "files": [identity(path) for path in self.paths()]}
+        return {**plain(self), "files": [identity(source) for source in self.sources()]}
 
-    def paths(self) -> list[Path]:
-        """The files that `path` names, each once, a glob's sorted by name; DataError where there is none."""
-        return list(dict.fromkeys(path for pattern in self._patterns() for path in expand(pattern)))
+    def advice(self, counts: Counter[str]) -> list[str]:
+        """What a look at the first file says of how it is read."""
+        return propose(self.sources()[0], self._options())
 
-    def _patterns(self) -> list[str]:
-        return self.path if isinstance(self.path, list) else [self.path]
+    def sources(self) -> list[Source]:
+        """The files that are named, each once, those of the splits one after the other; DataError where none is."""
+        keys = ["path", *PATHS.values()]
+        return list(dict.fromkeys(source for key in keys for source in self._sources(key)))
+
+    def _sources(self, key: str) -> list[Source]:
+        patterns = _patterns(getattr(self, key))
+        return list(dict.fromkeys(source for pattern in patterns for source in find_sources(f"data.{key}", pattern)))
+
+    def _options(self) -> ReadOptions:
+        names = ("document", "column", "format", "separator", "encoding", "unescape")
+        return ReadOptions(**{name: getattr(self, name) for name in names})
 
 
-def expand(pattern: str) -> list[Path]:
-    """The files that a path or glob names, at least one."""
-    files = [file for file in matching(pattern) if file.is_file()]
-    if not files:
-        is_folder = user_path(pattern).is_dir()
-        what = f"is a folder; write data.path='{pattern}/*.txt'" if is_folder else "no such file; check the path"
-        raise DataError(f"data.path={pattern}: {what}")
-    return files
+def _patterns(paths: Any) -> list[Any]:
+    if paths is None:
+        return []
+    return paths if isinstance(paths, list) else [paths]
 
 
-def identity(path: Path) -> list[str | int]:
-    """Path, size in bytes and time of change in nanoseconds."""
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+def _is_text_encoding(name: str) -> bool:
+    try:
+        return bool("".encode(name) == b"" or codecs.lookup(name))
+    except (LookupError, ValueError):
+        return False

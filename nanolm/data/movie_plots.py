@@ -11,8 +11,9 @@ from typing import Any, Optional
 
 from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
-from nanolm.data.files import expand, identity
-from nanolm.data.readers import not_blank, read_csv
+from nanolm.data.readers.paths import find_sources, identity
+from nanolm.data.readers.read import read_documents
+from nanolm.data.readers.source import ReadOptions, Source
 from nanolm.errors import DataError
 
 DATASET = "jrobischon/wikipedia-movie-plots"
@@ -28,18 +29,18 @@ class MoviePlots(DataConfig):
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """The plots in file order."""
-        return not_blank(read_csv(self.source(), self.column, counts), counts)
+        return read_documents(self.source(), ReadOptions(column=self.column, format="csv"), counts)
 
     def signature(self) -> dict[str, Any]:
         """The config, and path, size and time of the file."""
         return {**plain(self), "files": [identity(self.source())]}
 
-    def source(self) -> Path:
+    def source(self) -> Source:
         """The CSV file; fetched where `path` is None."""
-        return fetch() if self.path is None else expand(self.path)[0]
+        return find_sources("data.path", fetch() if self.path is None else self.path)[0]
 
 
-def fetch() -> Path:
+def fetch() -> str:
     """The CSV file in kagglehub's own cache, downloaded if it isn't there."""
     download = f"download the CSV from kaggle.com/datasets/{DATASET} and give data.path=FILE"
     try:
@@ -51,4 +52,4 @@ def fetch() -> Path:
         folder = Path(kagglehub.dataset_download(DATASET))
     except Exception as error:  # whatever the network or Kaggle does, the mend is the same
         raise DataError(f"data.path: kagglehub can't fetch {DATASET} ({type(error).__name__}); {download}") from error
-    return expand(f"{folder}/*.csv")[0]
+    return f"{folder}/*.csv"

@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 
-def normalizer(mode: str) -> dict[str, Any] | None:
+def normalizer(mode: str) -> dict[str, Any]:
     """`text.normalise` as a normalizer."""
     if mode == "none":
-        return None
+        return {"type": "Sequence", "normalizers": [_replace(r"\A\x{feff}+", ""), _replace(r"\r\n?", "\n")]}
     steps = [
         _replace(r"(?<=\p{L})Σ(?!\p{L})", "ς"),  # Python's lower() knows the final sigma, the library's doesn't
         {"type": "Lowercase"},

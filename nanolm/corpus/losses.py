@@ -1,0 +1,81 @@
+"""What cleaning and deduplication took from a corpus, in words for the user.
+
+In: raw documents beside their normalised texts. Out: a line each for what is more than a trifle, with an example and
+the key that keeps it. Changes nothing.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from nanolm.data.base import DataConfig
+from nanolm.text import normalise
+
+_SHARE = 0.2  # of the characters or documents, below which nothing is said
+_SHOWN = 40  # characters of an example
+_KEPT = "data.normalise=none keeps"
+
+
+@dataclass
+class Losses:
+    """Sums over documents, and the first document of each kind."""
+
+    before: int = 0  # characters
+    after: int = 0
+    emptied: str = ""
+    shortened: str = ""  # to less than half
+    with_unk: int = 0  # documents that hold a literal <unk>
+
+    def count(self, document: str, text: str) -> None:
+        """Adds one document and what became of it."""
+        self.before += len(document)
+        self.after += len(text)
+        self.with_unk += "<unk>" in document
+        if not text:
+            self.emptied = self.emptied or document
+        elif 2 * len(text) < len(document):
+            self.shortened = self.shortened or document
+
+    def add(self, other: "Losses") -> None:
+        """Adds those of later documents."""
+        self.before += other.before
+        self.after += other.after
+        self.with_unk += other.with_unk
+        self.emptied = self.emptied or other.emptied
+        self.shortened = self.shortened or other.shortened
+
+
+def explain(config: DataConfig, counts: Counter[str], losses: Losses) -> list[str]:
+    """What was lost, each in a line."""
+    notes = list[str]()
+    if counts["emptied"] > _SHARE * counts["read"]:
+        gone = f"{counts['emptied']:,} documents, as {_shown(losses.emptied)}"
+        notes.append(f"cleaning left nothing of {gone}; {_KEPT} them")
+    elif losses.before - losses.after > _SHARE * losses.before and losses.shortened:
+        share = 1 - losses.after / losses.before
+        clean = _shown(normalise(losses.shortened, config.normalise))
+        example = f"of {_shown(losses.shortened)} it left {clean}"
+        notes.append(f"cleaning took {share:.0%} of the text: {example}; {_KEPT} it")
+    if config.normalise != "none" and counts["duplicate"] > _SHARE * counts["read"]:
+        notes += _made_equal(config, counts["duplicate"])
+    if losses.with_unk:
+        there = f"{losses.with_unk:,} documents hold a literal <unk>, for words that somebody took out"
+        notes.append(f"{there}: it is scored as text, so the figures look better than they are")
+    return notes
+
+
+def _made_equal(config: DataConfig, duplicates: int) -> list[str]:
+    """A line if documents that differ became equal. The source is read once more, up to the first two of them."""
+    first = dict[str, str]()
+    for documents in (config.official_splits(Counter()) or {"": config.documents(Counter())}).values():
+        for document in documents:
+            raw = document.strip()
+            other = first.setdefault(normalise(document, config.normalise), raw)
+            if other != raw:
+                pair = f"{_shown(other)} and {_shown(raw)}"
+                return [f"{duplicates:,} documents equal others once cleaned, as {pair}; {_KEPT} them apart"]
+    return []
+
+
+def _shown(text: str) -> str:
+    text = text.strip()
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")

@@ -1,0 +1,53 @@
+"""A look at the head of a plain text: is it read as it is meant?
+
+In: a Source and how it will be read. Out: proposals, a line each, for a person to read. Nothing is changed by itself.
+"""
+
+from itertools import pairwise
+
+from nanolm.data.readers.read import kind_of, read_head
+from nanolm.data.readers.source import ReadOptions, Source
+from nanolm.data.readers.text import is_title
+
+_ENDS = ".!?…:;\"'”’)»。！？"
+_FEW = 10  # lines, below which nothing is said
+
+
+def propose(source: Source, options: ReadOptions) -> list[str]:
+    """Proposals of other values for `data.document`, where lines are documents but don't look like it."""
+    kind = options.format or kind_of(source)
+    if kind != "text" or options.document != "line" or options.separator:
+        return []
+    lines = read_head(source, options)
+    if any(is_title(line) for line in lines[:20]) and any(line.startswith(" = = ") for line in lines):
+        return [f"{source}: looks like WikiText; data.document=article makes each article a document"]
+    blocks = paragraphs(lines)
+    many = len(blocks) >= 3 and sum(map(len, blocks)) >= 2 * len(blocks)
+    if many or is_wrapped(lines):
+        mend = "data.document=paragraph takes paragraphs" if len(blocks) > 1 else ""
+        mends = " and ".join(filter(None, [mend, "data.document=file the whole file"]))
+        why = "paragraphs of several lines" if many else "lines that break within sentences"
+        return [f"{source}: each line is a document, but it has {why}; {mends}"]
+    return []
+
+
+def paragraphs(lines: list[str]) -> list[list[str]]:
+    """The lines between blank lines."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if line.isspace():
+            found.append([])
+        else:
+            found[-1].append(line)
+    return [block for block in found if block]
+
+
+def is_wrapped(lines: list[str]) -> bool:
+    """Whether an editor broke the lines: of like length, and many go on in lower case where the last one stopped."""
+    real = [line.strip() for line in lines if not line.isspace()]
+    if len(real) < _FEW:
+        return False
+    lengths = sorted(map(len, real))
+    alike = lengths[len(lengths) * 9 // 10] <= 120 and lengths[len(lengths) // 2] >= 40
+    going_on = sum(not line.endswith(tuple(_ENDS)) and after[0].islower() for line, after in pairwise(real))
+    return alike and going_on > len(real) / 3

@@ -1,0 +1,100 @@
+"""JSON: an object a line (jsonl, ndjson), or a file that holds an array or one object after the other.
+
+In: a Source and the name of the column, which may lie inside objects. Out: its texts. Rows may also be plain strings.
+Holds one row, or a few of a file without lines.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from nanolm.data.readers.cells import row_text
+from nanolm.data.readers.lines import read_lines
+from nanolm.data.readers.source import LONGEST, ReadOptions, Source
+from nanolm.errors import DataError
+
+_BLANK = " \t\n\r"
+
+
+def read_jsonl(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
+    """The texts under the key `column`, one row a line."""
+    for number, line in enumerate(read_lines(source, options), 1):
+        where = f"{source}: line {number}"
+        line = line.strip(f"{_BLANK}\ufeff")  # a mark stands inside where files were put together
+        if not line:
+            yield ""
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: not JSON ({error}); write one JSON object a line") from error
+        if not isinstance(row, dict | str):
+            raise DataError(f"{where}: not a JSON object; write one JSON object a line")
+        yield row_text(where, options.column, row)
+
+
+def read_json(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
+    """The texts under the key `column` of an array's objects, or of objects that follow each other."""
+    values = _Values(source, options)
+    array = values.peek() == "["
+    if array:
+        values.skip()
+    while values.peek() not in ("", "]"):
+        row = values.next()
+        yield row_text(f"{source}: row {values.row}", options.column, row)
+        if array and values.peek() == ",":
+            values.skip()
+        elif array:
+            break
+    if array and values.peek() != "]":
+        raise DataError(f"{source}: ends or breaks off after row {values.row}, without a ]; fetch it again or mend it")
+
+
+class _Values:
+    """The JSON values of a file, each as soon as it is read whole."""
+
+    def __init__(self, source: Source, options: ReadOptions) -> None:
+        self.source, self.row = source, 0
+        self._decode, self._lines = json.JSONDecoder().raw_decode, read_lines(source, options)
+        self._text, self._at, self._ended = "", 0, False
+
+    def peek(self) -> str:
+        """The next character that is no space; nothing at the end of the file."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _BLANK:
+                self._at += 1
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._read_more()
+
+    def skip(self) -> None:
+        """Leaves out the character that `peek` gave."""
+        self._at += 1
+
+    def next(self) -> Any:
+        """The value that begins where `peek` is."""
+        self.row += 1
+        while True:
+            try:
+                value, end = self._decode(self._text, self._at)
+                if end < len(self._text) or self._ended:  # a number at the end of what is read may go on
+                    self._at = end
+                    return value
+            except (ValueError, RecursionError) as error:
+                size, place = len(self._text) - self._at, getattr(error, "pos", self._at)
+                cut = place > len(self._text) - 64 or str(error).startswith("Unterminated string")
+                if self._ended or not cut or size > LONGEST:
+                    raise DataError(f"{self.source}: row {self.row}: not JSON ({error}); mend the file") from error
+            self._read_more()
+
+    def _read_more(self) -> None:
+        """As much again as is waiting, so that a long row is tried a few times only."""
+        parts, size = [self._text[self._at :]], 0
+        most = max(2**16, len(parts[0]))
+        for line in self._lines:
+            parts.append(line)
+            size += len(line)
+            if size > most:
+                break
+        self._text, self._at, self._ended = "".join(parts), 0, size == 0
