@@ -67,9 +67,9 @@ def options(group: str) -> dict[str, type]:
 
     Files without a dataclass are not imported: they may need torch, which would slow every start.
     """
-    folder = Path(__file__).parent / group
+    folders = importlib.import_module(f"nanolm.{group}").__path__
     table: dict[str, type] = {}
-    for file in sorted(folder.glob("*.py")):
+    for file in sorted(file for folder in folders for file in Path(folder).glob("*.py")):
         if "@dataclass" not in file.read_text("utf-8"):
             continue
         module = importlib.import_module(f"nanolm.{group}.{file.stem}")
