@@ -117,6 +117,8 @@ def _read_csv(path: Path, needs: list[str]) -> pd.DataFrame:
 def why_unranked(status: Mapping[str, Any]) -> str:
     """Why a run with this status can't be ranked, in a line; empty if it can."""
     state = status.get("state", "unknown state")
+    if state == "stopped" and is_number(status.get("rung")):
+        return f"stopped at {status['rung']:.0%}: {status.get('rung_bpb'):.4f} bits per byte on val there"
     if state != "finished":
         return f"{state}: {status['error']}" if status.get("error") else str(state)
     scored = is_number(status.get("val_bpb")) or is_number(status.get("test_bpb"))

@@ -36,7 +36,8 @@ def _best(latest: Path, folders: set[Path]) -> Path:
         except NanolmError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        if status.get("corpus") == corpus and isinstance(status.get("val_bpb"), float):
+        stopped = status.get("state") == "stopped"  # at a rung of a sweep, and left behind there
+        if status.get("corpus") == corpus and isinstance(status.get("val_bpb"), float) and not stopped:
             scores[folder] = status["val_bpb"]
     if not scores:
         raise RunError(f"run=best: no run on the corpus of {latest} has been evaluated; take run=latest")

@@ -37,6 +37,7 @@ class Session:
     tracker: Tracker
     display: Display
     stop: Stop
+    until: int  # the step to end at: that of a rung, or `steps`
     meter: Meter = field(default_factory=Meter)
     saved: float = field(default_factory=time.perf_counter)  # when, and
     saved_step: int = -1
@@ -44,7 +45,7 @@ class Session:
 
 
 def fit(session: Session) -> None:
-    """Trains to the end of the plan; raises StopNow, with everything saved, where a signal asks for it.
+    """Trains to the end of the plan, or to a rung; raises StopNow, with everything saved, where a signal asks for it.
 
     Raises Diverged with the last good state saved.
     """
@@ -54,7 +55,7 @@ def fit(session: Session) -> None:
         if progress.logged < progress.step and row_due(session):  # stopped in an evaluation
             record(session)
         upcoming = step_batches(session.setup, progress.step)
-        while not over(session):
+        while not (fulfilled(session) or progress.step >= session.until):
             with timed(progress, training=True):
                 take_step(session.setup, next(upcoming), progress, session.steps, session.meter)
                 if session.setup.average:
@@ -71,7 +72,7 @@ def fit(session: Session) -> None:
     save(session)
 
 
-def over(session: Session) -> bool:
+def fulfilled(session: Session) -> bool:
     """Whether the plan is fulfilled, or there was no gain for too long."""
     patience = session.setup.config.patience
     return session.progress.step >= session.steps or (patience is not None and session.progress.waited >= patience)

@@ -46,15 +46,16 @@ def first_status(setup: Setup, run: Run, progress: Progress) -> dict[str, Any]:
     return status | (progress.best or {}) | {"step": progress.step, "seconds": progress.seconds}
 
 
-def about(setup: Setup, run: Run) -> dict[str, Any]:
-    """The run's id, name and config for wandb.init; the same id after a resume."""
+def about(setup: Setup, run: Run, until: float = 1.0) -> dict[str, Any]:
+    """The run's id, name and config for wandb.init; the same id after a resume, another tag on the way to a rung."""
     known = {
         "corpus": setup.corpus.fingerprint,
         "vocabulary": len(setup.tokenizer),
         "parameters": setup.model.summary(),
     }
     who = {"id": run.manifest["id"], "name": setup.config.run_name or run.folder.name}
-    return who | {"group": setup.config.group, "tags": setup.config.tags, "config": plain(setup.config) | known}
+    tags = [*setup.config.tags, f"rung {until:.0%}"] if until < 1 else setup.config.tags
+    return who | {"group": setup.config.group, "tags": tags, "config": plain(setup.config) | known}
 
 
 def git_commit(folder: Path) -> str | None:

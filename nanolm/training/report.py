@@ -52,7 +52,7 @@ def finish(session: Session, console: Console) -> float:
     run.update_status(state="finished", **figures)
     (run.folder / PREVIOUS).unlink(missing_ok=True)
     images = {name.removesuffix(".png"): run.folder / name for name in CURVES if (run.folder / name).exists()}
-    session.tracker.report(figures, samples, images)
+    session.tracker.report(figures | {"state": "finished"}, samples, images)
     show(console, session, figures, samples)
     return float(figures["val_bpb"])
 

@@ -26,24 +26,26 @@ from nanolm.training.checkpoint import load_checkpoint
 from nanolm.training.config import TrainConfig
 from nanolm.training.display import Display, show_setup
 from nanolm.training.distributed import lend, processes, together
-from nanolm.training.loop import Session, fit
+from nanolm.training.loop import Session, fit, fulfilled
 from nanolm.training.metrics import Metrics
 from nanolm.training.plan import Plan, make_plan
 from nanolm.training.progress import Progress
 from nanolm.training.records import about, environment, first_status
 from nanolm.training.report import LATE_FILES, finish
 from nanolm.training.resume import CHANGEABLE, initialised, resumed
+from nanolm.training.rung import rung_step, stop_at_rung
 from nanolm.training.setup import Setup, load_weights, set_up
 from nanolm.training.stop import Stop, StopNow
 
 NO_MEMORY = "no memory left on the GPU; lower batch_size and raise accumulate"
 
 
-def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | None = None) -> float:
+def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | None = None, until: float = 1.0) -> float:
     """Trains the run of `config`, or goes on with `config.resume`; returns its best val bits per byte.
 
     overrides: what was typed, as in `model.dims=64`: says which keys a resumed run is asked to change. folder: of the
-    new run; None: a new one under `config.outputs`. Raises NanolmError for a mistake, SystemExit with 128 + the number
+    new run; None: a new one under `config.outputs`. until: the share of the plan to stop at, to be resumed or left
+    (`rung.py`); then the score there is returned. Raises NanolmError for a mistake, SystemExit with 128 + the number
     of a signal once everything is saved.
     """
     with together(config.device) as first:
@@ -54,11 +56,11 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
             if config.resume is None:
                 run, setup = begin(config, overrides, folder)
                 with run.hold():
-                    return work(setup, run, Progress())
+                    return work(setup, run, Progress(), until)
             run, config = resumed(config, overrides)
             with run.hold():
                 setup, progress = restore(config, run)
-                return work(setup, run, progress)
+                return work(setup, run, progress, until)
         except OSError as error:
             raise RunError(refusal(error, Path(config.outputs))) from error
         except torch.OutOfMemoryError as error:
@@ -134,23 +136,24 @@ def mend_best(setup: Setup, run: Run, progress: Progress) -> None:
         progress.best = None
 
 
-def work(setup: Setup, run: Run, progress: Progress) -> float:
+def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> float:
     """Trains and reports; whatever ends it is written into status.json."""
     console, plan = Console(highlight=False), run.manifest["plan"]
     show_setup(setup, plan["steps"], plan["compile"])
     write_json(run.folder / "status.json", first_status(setup, run, progress))
     metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
-    tracker = Tracker(setup.config.tracking, Path(setup.config.outputs), about(setup, run))
+    tracker = Tracker(setup.config.tracking, Path(setup.config.outputs), about(setup, run, until))
     for row in metrics.kept():  # a kill may have come before W&B had them
         tracker.log(row)
     display = Display(console, plan["steps"], progress.step)
     status = 1
     try:
         with Stop() as stop, ending(run, progress, stop):
-            session = Session(setup, run, plan["steps"], progress, metrics, tracker, display, stop)
+            last = rung_step(until, plan["steps"])
+            session = Session(setup, run, plan["steps"], progress, metrics, tracker, display, stop, last)
             with display.live:
                 fit(session)
-            value = finish(session, console)
+            value = finish(session, console) if fulfilled(session) else stop_at_rung(session, until)
             status = 0
             return value
     finally:

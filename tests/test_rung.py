@@ -1,0 +1,52 @@
+"""A run that a sweep stops at a rung and lets go on is bit for bit one that was never stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import rows, tiny_config
+
+from nanolm.comparing.records import read_record, why_unranked
+from nanolm.errors import RunError
+from nanolm.files import sha256
+from nanolm.runs.find import find_run
+from nanolm.training.rung import rung_step
+from nanolm.training.train import train
+
+
+def files(run: Path) -> dict[str, str]:
+    names = ["best.safetensors", "test_bits.csv", "tokenizer.json", "config.json"]
+    return {name: sha256(run / name) for name in names}
+
+
+@pytest.mark.parametrize("how", [{}, {"ema": 0.9, "accumulate": 2, "patience": 3, "model": {"dropout": 0.2}}])
+def test_a_run_that_goes_on_is_the_run_that_was_never_stopped(tmp_path: Path, how: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"run_name": "job", "eval_every": 4} | how
+    whole, stopped = tmp_path / "out" / "whole", tmp_path / "out" / "stopped"
+    train(tiny_config(tmp_path, **fields), folder=whole)
+    at_first = train(tiny_config(tmp_path, **fields), folder=stopped, until=0.2)
+    status = json.loads((stopped / "status.json").read_text())
+    assert (status["state"], status["rung"], status["rung_bpb"]) == ("stopped", 0.2, at_first)
+    train(tiny_config(tmp_path, resume=str(stopped)), ["resume=..."], until=0.55)
+    rungs = json.loads((stopped / "rungs.json").read_text())
+    assert [rung["step"] for rung in rungs] == [rung_step(share, rungs[0]["of"]) for share in (0.2, 0.55)]
+    assert sum(rungs[0]["bits"]) / sum(rungs[0]["bytes"]) == pytest.approx(at_first)
+    train(tiny_config(tmp_path, resume=str(stopped)), ["resume=..."])
+    assert files(stopped) == files(whole)
+    assert rows(stopped) == rows(whole)
+    assert json.loads((stopped / "status.json").read_text())["state"] == "finished"
+
+
+def test_a_stopped_run_is_not_ranked_and_is_not_the_best(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, eval_every=1)
+    train(config, folder=tmp_path / "out" / "stopped", until=0.5)
+    record = read_record(tmp_path / "out" / "stopped")
+    assert record.trouble.startswith("stopped at 50%: ")
+    assert why_unranked({"state": "stopped", "rung": 0.5, "rung_bpb": 2.0}).startswith("stopped at 50%: 2.0000")
+    with pytest.raises(RunError, match="no run on the corpus"):
+        find_run("best", tmp_path / "out")
+
+
+def test_a_rung_is_a_step_of_the_plan() -> None:
+    assert [rung_step(share, 9) for share in (1e-6, 1 / 9, 0.12, 1 / 3, 1.0)] == [1, 1, 2, 3, 9]
