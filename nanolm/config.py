@@ -1,7 +1,7 @@
 """The words that every config dataclass shares: errors, range checks, and the table name -> class of each group.
 
 In: plain values. Out: NanolmError with one line that names the key and the mend. Knows neither Hydra nor torch.
-A group (`data`, `tokenizer`, `optim`, `decode`) is a folder of this package; every file in it that holds a dataclass
+A group (`data`, `tokenizer`, `optim`, `decode`, `tracking`) is a folder of this package; every file in it that holds a dataclass
 with a `name` is an option of the group, so a new option needs no edit anywhere else.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from nanolm.errors import ConfigError
 
 MISSING: Any = "???"  # OmegaConf's own mark for "to be given"
-GROUPS = ("data", "tokenizer", "optim", "decode")
+GROUPS = ("data", "tokenizer", "optim", "decode", "tracking")
 T = TypeVar("T")
 
 

@@ -15,7 +15,6 @@ from nanolm.data.base import DataConfig
 from nanolm.decode.base import DecodeConfig
 from nanolm.model.config import ModelConfig
 from nanolm.tokenizer.base import TokenizerConfig
-from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
@@ -107,7 +106,7 @@ VERBS: dict[str, type] = {
 def schemas() -> dict[str, dict[str, type]]:
     """The dataclass of each option, by group and name; the verbs are a group of their own, `verb`."""
     tables = {group: options(group) for group in GROUPS}
-    return tables | {"verb": VERBS, "model": {"transformer": ModelConfig}, "tracking": {"wandb": TrackingConfig}}
+    return tables | {"verb": VERBS, "model": {"transformer": ModelConfig}}
 
 
 def choices(group: str) -> str:

@@ -17,7 +17,7 @@ from nanolm.comparing.config import CompareConfig
 from nanolm.errors import NanolmError
 from nanolm.files import read_json
 from nanolm.runs.run import Run
-from nanolm.tracking.wandb import has_account
+from nanolm.tracking.online import has_account
 
 SAMPLES = 10_000  # characters of samples.txt that are shown
 ABOUT = ("corpus", "vocabulary", "parameters")  # what tracking writes beside the config, here a part of the status

@@ -14,7 +14,7 @@ from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
 from nanolm.optim.base import OptimConfig
 from nanolm.tokenizer.base import TokenizerConfig
-from nanolm.tracking.wandb import TrackingConfig
+from nanolm.tracking.base import TrackingConfig, read_tracking
 
 
 @dataclass
@@ -80,5 +80,5 @@ def train_config(values: Mapping[str, Any]) -> TrainConfig:
     for group in ("data", "tokenizer", "optim", "decode"):
         values[group] = build(group, values.get(group, {}))
     values["model"] = fill(ModelConfig, values.get("model", {}), "model")
-    values["tracking"] = fill(TrackingConfig, values.get("tracking", {}), "tracking")
+    values["tracking"] = read_tracking(values.get("tracking", {}))
     return fill(TrainConfig, values, "config")

@@ -14,7 +14,7 @@ from nanolm.runs.run import BEST, Run
 from nanolm.runs.weights import write_weights
 from nanolm.scoring.score import Score, encoded_nats, score_nats
 from nanolm.scoring.speller import spelling_bits
-from nanolm.tracking.wandb import Tracker
+from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import save_checkpoint
 from nanolm.training.display import Display
 from nanolm.training.metrics import Metrics

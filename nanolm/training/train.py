@@ -21,7 +21,7 @@ from nanolm.runs.folders import new_folder
 from nanolm.runs.run import BEST, LAST, Run
 from nanolm.runs.weights import read_weights, write_weights
 from nanolm.scoring.speller import corpus_speller
-from nanolm.tracking.wandb import Tracker
+from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import load_checkpoint
 from nanolm.training.config import TrainConfig
 from nanolm.training.display import Display, show_setup
