@@ -22,7 +22,6 @@ from nanolm.corpus.batches import IGNORE, Batch
 from nanolm.decode.greedy import Greedy
 from nanolm.hardware import cpu_has
 from nanolm.model.config import ModelConfig
-from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 from nanolm.training.plan import compile_model, flops
 from nanolm.training.progress import Progress
@@ -50,7 +49,7 @@ def config(outputs: Path, **fields: Any) -> TrainConfig:
         model=fill(ModelConfig, {"dims": 512, "heads": 8, "nblocks": 3}, "model"),
         optim=build("optim", {"name": "adamw"}),
         decode=Greedy(),
-        tracking=TrackingConfig(mode="disabled"),
+        tracking=build("tracking", {"name": "disabled"}),
         batch_size=BATCH,
         outputs=str(outputs),
     )

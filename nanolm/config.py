@@ -1,8 +1,8 @@
 """The words that every config dataclass shares: errors, range checks, and the table name -> class of each group.
 
 In: plain values. Out: NanolmError with one line that names the key and the mend. Knows neither Hydra nor torch.
-A group (`data`, `tokenizer`, `optim`, `decode`, `tracking`) is a folder of this package; every file in it that holds a dataclass
-with a `name` is an option of the group, so a new option needs no edit anywhere else.
+A group (`data`, `tokenizer`, `optim`, `decode`, `tracking`) is a folder of this package; every file in it that holds a
+dataclass with a `name` is an option of the group, so a new option needs no edit anywhere else.
 """
 
 import dataclasses

@@ -37,7 +37,8 @@ def renewed(file: Path) -> str:
     groups = re.search(r"\A(  - .*\n)*", rest)
     below = re.search(r"^hydra:\n(.*\n)*\Z", rest, re.MULTILINE)
     assert groups
-    parts = [head, "  - _self_\n", groups[0], "\n", *lines(cls, kept)]
+    fields = lines(cls, kept)
+    parts = [head, "  - _self_\n", groups[0], *(["\n"] if fields else []), *fields]
     return "".join(parts) + (f"\n{below[0]}" if below else "")
 
 
@@ -49,7 +50,7 @@ def lines(cls: type, given: dict[str, Any]) -> list[str]:
         about = help_of(cls, field.name)
         if about and made != MISSING:
             pairs.append((field.name, given.get(field.name, made), about))
-    wide = max(len(f"{key}: {spelled(value)}") for key, value, _ in pairs)
+    wide = max((len(f"{key}: {spelled(value)}") for key, value, _ in pairs), default=0)
     return [f"{f'{key}: {spelled(value)}':{wide}}  # {about}".rstrip(" #") + "\n" for key, value, about in pairs]
 
 

@@ -20,12 +20,11 @@ from nanolm.data.files import Files
 from nanolm.errors import NanolmError
 from nanolm.model.config import ModelConfig
 from nanolm.tokenizer.base import UNK
-from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 
 Case = tuple[type, str, str]  # dataclass, its prefix in messages, field
 CLASSES = [(cls, group) for group in GROUPS for cls in options(group).values()]
-CLASSES += [(ModelConfig, "model"), (TrackingConfig, "tracking"), (TrainConfig, "config"), (CompareConfig, "config")]
+CLASSES += [(ModelConfig, "model"), (TrainConfig, "config"), (CompareConfig, "config")]
 NEEDED: dict[type, dict[str, Any]] = {Files: {"path": "a.txt"}}
 FREE = {"path", "name", "column"}  # text of any kind, or of a kind that only the file decides
 FIELDS: list[Case] = [

@@ -137,12 +137,12 @@ def test_a_config_or_manifest_that_is_no_table_is_one_line(run: Run, value: Any)
 
 
 def test_a_resumed_stranger_chooses_neither_outputs_nor_uploads(run: Run, tmp_path: Path) -> None:
-    tracking = {"mode": "online", "project": "x", "entity": "stranger"}
+    tracking = {"name": "online", "project": "x", "entity": "stranger"}
     strange = signed(run, outputs="/somewhere/else", tracking=tracking)
     mine = tiny_config(tmp_path, resume=str(strange.folder), outputs=str(tmp_path / "out"))
     _, config = resumed(mine, ["epochs=9"])
     assert config.outputs == str(tmp_path / "out")
-    assert config.tracking.mode == "disabled"
+    assert config.tracking.name == "disabled"
     _, config = resumed(tiny_config(tmp_path, resume=str(signed(run, outputs=str(tmp_path)).folder)), ["epochs=9"])
     assert config.outputs == str(tmp_path), "a run that lies in its outputs keeps them"
 

@@ -15,7 +15,7 @@ from tiny_run import rows, tiny_config
 from nanolm.errors import NanolmError, RunError
 from nanolm.runs.run import BEST, LAST, PREVIOUS, Run
 from nanolm.runs.weights import read_weights
-from nanolm.tracking.wandb import Tracker
+from nanolm.tracking.base import Tracker
 from nanolm.training import loop, report
 from nanolm.training.config import TrainConfig
 from nanolm.training.train import train

@@ -1,172 +1,198 @@
-"""Tracking: offline without account or network, and never in the way."""
+"""Tracking: every option logs the same rows, and none gets in the way of training; TensorBoard."""
 
-import json
-import math
 import os
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from tiny_run import tiny_config
 
-from nanolm.comparing.records import ABOUT
+from nanolm.config import build, options, plain
 from nanolm.errors import ConfigError
 from nanolm.runs.run import Run
-from nanolm.tracking import wandb
-from nanolm.tracking.wandb import Tracker, TrackingConfig, has_account
-from nanolm.training import report
+from nanolm.tracking import base
+from nanolm.tracking.base import Logger, RunInfo, Tracker, TrackingConfig, read_tracking
+from nanolm.tracking.offline import Offline
+from nanolm.tracking.online import Online
 from nanolm.training.metrics import COLUMNS
+from nanolm.training.resume import resumed
 from nanolm.training.train import train
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No key, no account, no W&B variables of the machine's."""
-    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_SWEEP_ID", "WANDB_MODE", "WANDB_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-@pytest.mark.slow
-def test_a_run_is_tracked_offline(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); folder = Path(sys.argv[1])\n"
-        "from nanolm.tracking.wandb import TrackingConfig; from tiny_run import tiny_config\n"
-        "from nanolm.training.train import train; import os\n"
-        "config = tiny_config(folder, epochs=1, samples=1, group='a group', tags=['tag'], tracking=TrackingConfig())\n"
-        "train(config, folder=folder / 'out' / 'run'); sys.stdout.flush(); os._exit(0)\n"
-    )
-    arguments = [str(tmp_path), str(Path(__file__).parent)]
-    subprocess.run([sys.executable, "-c", script, *arguments], check=True, cwd=Path(__file__).parents[1], timeout=100)
-    (folder,) = (tmp_path / "out" / "wandb").glob("offline-run-*")
-    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(folder)]
-    lines = subprocess.run(reader, check=True, capture_output=True, text=True, timeout=100).stdout.splitlines()
-    records = [json.loads(line) for line in lines]
-    run, about = Run.open(tmp_path / "out" / "run"), next(r["run"] for r in records if r["type"] == "run")
-    assert (about["run_id"], about["display_name"], about["run_group"]) == (run.manifest["id"], "run", "a group")
-    assert (about["job_type"], about["tags"]) == ("train", ["tag"])
-    known = about["config"]["update"]  # compare.py source=wandb reads what is not in the config from here
-    assert known["model"]["nblocks"] == 2
-    assert {key: known[key] for key in ABOUT} == {key: run.status()[key] for key in ABOUT}
-    items = [record["history"]["item"] for record in records if record["type"] == "history"]
-    logged = [[item.get(column, math.nan) for column in COLUMNS] for item in items if "train_loss" in item]
-    np.testing.assert_array_equal(logged, np.genfromtxt(run.folder / "metrics.csv", delimiter=",", skip_header=1))
-    assert {"samples._type", "bits_per_byte.path"} <= items[-1].keys()
-    summary = {key: value for r in records if r["type"] == "summary" for key, value in r["summary"]["update"].items()}
-    assert summary["test_bpb"] == run.status()["test_bpb"]
+def info(folder: Path, **fields: Any) -> RunInfo:
+    return RunInfo("abcd", folder / "run", folder, **fields)
 
 
-@pytest.mark.slow
-def test_the_documented_wandb_sweep_drives_train(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
-    sweep = yaml.safe_load((root / "docs" / "wandb-sweep.yaml").read_text())
-    chosen = {
-        key: space["values"][0] if "values" in space else space["max"] for key, space in sweep["parameters"].items()
-    }
-    words = {"${env}": ["/usr/bin/env"], "${args_no_hyphens}": [f"{key}={value}" for key, value in chosen.items()]}
-    command = [word for part in sweep["command"] for word in words.get(part, [part])]  # as W&B's agent does
-    assert command[2:] == ["train.py", "optim.lr=0.01", "model.dims=128", "tracking=online"]
-    tiny = ["tracking=disabled", "model.nblocks=1", "model.heads=1", "data.plots=60", "tokens=1", "samples=0"]
-    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run([*command, *tiny, f"outputs={tmp_path}"], check=True, cwd=root, env=os.environ | path, timeout=100)
-    (run,) = map(Run.open, tmp_path.glob("2*"))
-    assert (run.config["optim"]["lr"], run.config["model"]["dims"]) == (0.01, 128)
-    assert sweep["metric"]["name"] in run.status()
+# what every option does
 
 
-@pytest.mark.slow
-def test_a_killed_run_has_written_all_but_the_last_second(tmp_path: Path) -> None:
-    script = (
-        "import os, sys, time, pathlib\n"
-        "from nanolm.tracking.wandb import Tracker, TrackingConfig\n"
-        "tracker = Tracker(TrackingConfig(), pathlib.Path(sys.argv[1]), {'id': 'abcd', 'name': 'x', 'config': {}})\n"
-        "[tracker.log({'step': step, 'value': 0.125 + step}) for step in range(5)]\n"
-        "time.sleep(60)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[1])
-    end = time.monotonic() + 50
-    while time.monotonic() < end:
-        files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-        if files and b"4.125" in files[0].read_bytes():
-            break
-        time.sleep(0.2)
-    else:
-        pytest.fail("nothing reached the disk")
-    process.kill()
-    process.wait()
+class Recorder(Logger):
+    """Notes what it is given."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.end: list[Any] = []
+
+    def log(self, row: Any) -> None:
+        self.rows.append(row)
+
+    def report(self, summary: Any, samples: Any, images: Any) -> None:
+        self.end += [summary, samples, images]
+
+    def close(self, status: int) -> None:
+        self.end.append(status)
 
 
-def test_disabled_never_imports_wandb(tmp_path: Path) -> None:
+class Recording(TrackingConfig):
+    """An option that keeps what it is given in memory."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.name, self.recorder = "recording", recorder
+
+    def logger(self, run: RunInfo) -> Logger:
+        return self.recorder
+
+
+def test_a_logger_gets_rows_then_the_report_then_the_end(tmp_path: Path) -> None:
+    recorder = Recorder()
+    tracker = Tracker(Recording(recorder), info(tmp_path))
+    tracker.log({"step": 1})
+    tracker.log({"step": 2})
+    tracker.report({"test_bpb": 1.0}, [("a", "b")], {})
+    tracker.close(3)
+    assert recorder.rows == [{"step": 1}, {"step": 2}]
+    assert recorder.end == [{"test_bpb": 1.0}, [("a", "b")], {}, 3]
+
+
+def test_a_logger_that_fails_costs_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing(Recorder):
+        def log(self, row: Any) -> None:
+            raise OSError("disk\nfull")
+
+    recorder = Failing()
+    tracker = Tracker(Recording(recorder), info(tmp_path))
+    for step in range(3):
+        tracker.log({"step": step})
+    tracker.close()
+    assert capsys.readouterr().err == "tracking: recording stopped (OSError: disk full); metrics.csv has every figure\n"
+    assert recorder.end == [1], "it is closed as failed"
+
+
+def test_a_logger_that_hangs_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go_on = threading.Event()
+
+    class Hanging(Recorder):
+        def log(self, row: Any) -> None:
+            go_on.wait(60)
+
+    monkeypatch.setattr(base, "PATIENCE", 0.05)
+    tracker = Tracker(Recording(Hanging()), info(tmp_path))
+    tracker.log({"step": 1})
+    tracker.close()
+    assert "recording has not finished" in capsys.readouterr().err
+    go_on.set()
+    tracker.thread.join(60)
+
+
+def test_disabled_imports_neither_wandb_nor_tensorboard(tmp_path: Path) -> None:
     script = (
         "import pathlib, sys\n"
-        "from nanolm.tracking.wandb import Tracker, TrackingConfig\n"
-        "tracker = Tracker(TrackingConfig(mode='disabled'), pathlib.Path('.'), {})\n"
+        "from nanolm.config import build\n"
+        "from nanolm.tracking.base import RunInfo, Tracker\n"
+        "config, place = build('tracking', {'name': 'disabled'}), pathlib.Path('x')\n"
+        "tracker = Tracker(config, RunInfo('a', place, place))\n"
         "tracker.log({'step': 1}); tracker.close()\n"
-        "assert 'wandb' not in sys.modules\n"
+        "assert not {'wandb', 'tensorboard', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[1])
 
 
-def test_a_failure_of_wandb_costs_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_early_runs_called_the_option_a_mode() -> None:
+    old = {"project": "p", "entity": None}
+    assert read_tracking(old | {"mode": "online"}) == Online(project="p")
+    assert read_tracking(old | {"mode": "disabled"}).name == "disabled"
+    with pytest.raises(ConfigError, match=r"tracking\.name=on: must be one of disabled, offline, online, tensorboard"):
+        read_tracking(old | {"mode": "on"})
+
+
+def test_a_resumed_run_keeps_its_tracking_but_uploads_only_when_asked(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, epochs=1, tracking=Online(project="p", entity="e"))
+    made = Run.create(tmp_path / "out" / "run", plain(config), {}, {})
+
+    def tracking(typed: TrackingConfig, *words: str) -> TrackingConfig:
+        asked = tiny_config(tmp_path, resume=str(made.folder), tracking=typed)
+        return resumed(asked, ["epochs=9", *words])[1].tracking
+
+    assert tracking(Offline()) == Offline(), "nor does it choose the project that `wandb sync` would upload to"
+    assert tracking(Online(project="q"), "tracking=online", "tracking.project=q") == Online(project="q")
+    assert tracking(Online()) == Online(project="p", entity="e"), "WANDB_MODE=online"
+    assert tracking(Offline(project="q"), "tracking.project=q") == Offline(project="q")
+    assert tracking(build("tracking", {"name": "tensorboard"}), "tracking=tensorboard").name == "tensorboard"
+
+
+def test_tracking_words_of_another_option_are_refused_on_a_resume(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, epochs=1, tracking=build("tracking", {"name": "tensorboard"}))
+    made = Run.create(tmp_path / "out" / "run", plain(config), {}, {})
+    asked = tiny_config(tmp_path, resume=str(made.folder), tracking=Offline(project="q"))
+    with pytest.raises(
+        ConfigError, match=r"tracking\.project: the run has tracking=tensorboard; give tracking=offline"
+    ):
+        resumed(asked, ["epochs=9", "tracking.project=q"])
+
+
+# TensorBoard
+
+
+def events(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    found.Reload()
+    return found
+
+
+def test_tensorboard_has_the_rows_of_metrics_csv_once_after_a_resume(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    option = build("tracking", {"name": "tensorboard"})
+    config = tiny_config(tmp_path, epochs=1, samples=1, tracking=option)
+    train(config, folder=tmp_path / "out" / "run")
+    train(tiny_config(tmp_path, epochs=2, resume=str(tmp_path / "out" / "run")), ["epochs=2"])
+    run = Run.open(tmp_path / "out" / "run")
+    found, table = events(run.folder), np.genfromtxt(run.folder / "metrics.csv", delimiter=",", names=True)
+    assert len(list(run.folder.glob("events.out.tfevents.*"))) == 2
+    for column in COLUMNS[1:]:
+        kept = np.isfinite(table[column])
+        steps, values = zip(*((row.step, row.value) for row in found.Scalars(column)), strict=True)
+        np.testing.assert_array_equal(steps, table["step"][kept])
+        np.testing.assert_allclose(values, table[column][kept], rtol=1e-6)
+    assert found.Scalars("test_bpb")[-1].value == pytest.approx(run.status()["test_bpb"])
+    assert {"loss", "bits_per_byte"} <= set(found.Tags()["images"])
+    (start,) = (found.SummaryMetadata(tag).plugin_data.content for tag in ["_hparams_/session_start_info"])
+    assert b"model.dims" in start
+    assert b"optim.lr" in start
+
+
+def test_tensorboard_that_is_not_installed_is_said_before_work_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)  # its import fails
-    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
-    config = tiny_config(tmp_path, epochs=1)
-    config.tracking = TrackingConfig()
-    train(config, folder=tmp_path / "run")
-    assert capsys.readouterr().err.count("tracking: W&B stopped") == 1
-    assert Run.open(tmp_path / "run").finished()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs the package tensorboard: pip install -e '\.\[tensorboard\]'"):
+        build("tracking", {"name": "tensorboard"}).check([])
 
 
-def test_online_without_an_account_stays_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    modes: list[str] = []
-
-    class Module:
-        """Stands for wandb."""
-
-        @staticmethod
-        def Settings(**_: object) -> None:
-            return None
-
-        @staticmethod
-        def init(mode: str, **_: object) -> None:
-            modes.append(mode)
-            raise RuntimeError("enough")
-
-    monkeypatch.setitem(sys.modules, "wandb", Module)
-    Tracker(TrackingConfig(mode="online"), tmp_path, {"id": "a"}).close()
-    assert modes == ["offline"]
-    assert "no W&B account found" in capsys.readouterr().err
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    Tracker(TrackingConfig(mode="online"), tmp_path, {"id": "a"}).close()
-    assert modes == ["offline", "online", "offline"]
-    assert "can't be reached" in capsys.readouterr().err
-
-
-def test_an_account_is_found_where_wandb_keeps_it(tmp_path: Path) -> None:
-    assert not has_account()
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
-    (tmp_path / "netrc").chmod(0o600)
-    assert has_account()
-
-
-def test_a_wandb_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wandb, "PATIENCE", 0.05)
-    monkeypatch.setattr(Tracker, "_start", lambda self, wandb: time.sleep(30))
-    monkeypatch.setitem(sys.modules, "wandb", sys)
-    tracker = Tracker(TrackingConfig(), tmp_path, {})
-    tracker.log({"step": 1})
-    tracker.close()
-    assert tracker.thread.is_alive()
-
-
-def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"tracking\.mode=on"):
-        TrackingConfig(mode="on")
+def test_the_options() -> None:
+    assert set(options("tracking")) == {"disabled", "offline", "online", "tensorboard"}

@@ -7,7 +7,6 @@ from typing import Any
 
 from nanolm.config import build, fill
 from nanolm.model.config import ModelConfig
-from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 
 NAMES = ("ada", "bert", "cleo", "dan", "eve", "fred", "gus", "hal")
@@ -43,7 +42,7 @@ def tiny_config(
         "model": fill(ModelConfig, {"dims": 16, "heads": 2, "nblocks": 2, "name": "tiny"} | (model or {}), "model"),
         "optim": build("optim", {"name": "adamw", "lr": 1e-2} | (optim or {})),
         "decode": build("decode", {"name": "sample", "max_new_tokens": 8}),
-        "tracking": TrackingConfig(mode="disabled"),
+        "tracking": build("tracking", {"name": "disabled"}),
         "outputs": str(folder / "out"),
     }
     small = {"epochs": 3, "batch_size": 6, "log_every": 2, "threads": 1, "samples": 0}

@@ -134,7 +134,7 @@ def named(run: Path, secret: Path) -> None:
 def elsewhere(run: Path, secret: Path) -> None:
     """Outputs, and an online record, of the stranger's choice."""
     config = json.loads((run / "config.json").read_text())
-    config |= {"outputs": str(secret.parent / "outputs"), "tracking": {"mode": "online", "entity": "stranger"}}
+    config |= {"outputs": str(secret.parent / "outputs"), "tracking": {"name": "online", "entity": "stranger"}}
     (run / "config.json").write_text(json.dumps(config))
     sign(run)
 

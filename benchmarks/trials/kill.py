@@ -17,8 +17,8 @@ from typing import Any
 
 from tiny_run import tiny_config
 
+from nanolm.config import build
 from nanolm.runs.run import Run
-from nanolm.tracking.wandb import TrackingConfig
 from nanolm.training.config import TrainConfig
 from nanolm.training.train import train
 from trials.count import Count
@@ -30,8 +30,8 @@ STARTS = 6.0  # seconds, within which a tracked trial is hit
 
 def config(folder: Path, tracked: bool = False, **fields: Any) -> TrainConfig:
     """Some 45 steps with an evaluation every 7 and a checkpoint every 30 ms."""
-    mode = TrackingConfig("offline" if tracked else "disabled")
-    small = {"model": {"dropout": 0.2}, "epochs": 6, "checkpoint_seconds": 0.03, "tracking": mode}
+    tracking = build("tracking", {"name": "offline" if tracked else "disabled"})
+    small = {"model": {"dropout": 0.2}, "epochs": 6, "checkpoint_seconds": 0.03, "tracking": tracking}
     return tiny_config(folder, **(small | fields))
 
 

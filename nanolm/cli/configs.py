@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from nanolm.comparing.config import CompareConfig
 from nanolm.config import GROUPS, MISSING, knob, options
@@ -15,6 +16,7 @@ from nanolm.data.base import DataConfig
 from nanolm.decode.base import DecodeConfig
 from nanolm.model.config import ModelConfig
 from nanolm.tokenizer.base import TokenizerConfig
+from nanolm.tracking.wandb import environment_mode
 from nanolm.training.config import TrainConfig
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
@@ -116,6 +118,7 @@ def choices(group: str) -> str:
 
 def register() -> None:
     """Puts every dataclass into Hydra's store as `schema/<group>/<name>`, so that they are no options themselves."""
+    OmegaConf.register_new_resolver("wandb_mode", environment_mode, replace=True)
     store = ConfigStore.instance()
     for group, table in schemas().items():
         for name, cls in table.items():

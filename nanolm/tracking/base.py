@@ -29,10 +29,9 @@ class RunInfo:
     group: str | None = None
     tags: Sequence[str] = ()
     config: Mapping[str, Any] = field(default_factory=dict)  # nested, of plain values
-    resumed: bool = False  # its first rows come again, with the same values
 
     @property
-    def name(self) -> str:
+    def display_name(self) -> str:
         """What the run is called."""
         return self.run_name or self.folder.name
 

@@ -36,14 +36,15 @@ class TensorBoardLogger(Logger):
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        # all rows come again after a resume: what was logged before is taken back, else both would be shown
-        self.writer = SummaryWriter(str(run.folder), purge_step=0 if run.resumed else None, flush_secs=1)
-        self.step = 0
+        # after a resume all rows come again: what was logged before is taken back, else both would be shown
+        self.writer = SummaryWriter(str(run.folder), purge_step=0, flush_secs=1)
+        self.step, self.columns = 0, set[str]()
         for part in hparams(dict(flat(run.config)), dict.fromkeys(METRICS)):
             self.writer.file_writer.add_summary(part, 0)
 
     def log(self, row: Mapping[str, Any]) -> None:
         self.step = int(row["step"])
+        self.columns |= set(row)
         for name, value in row.items():
             if name != "step":
                 self.writer.add_scalar(name, value, self.step)
@@ -54,7 +55,7 @@ class TensorBoardLogger(Logger):
         from matplotlib.image import imread
 
         for name, value in flat(summary):
-            if name not in ("step", "val_bpb") and isinstance(value, int | float):
+            if name not in self.columns and isinstance(value, int | float):
                 self.writer.add_scalar(name, value, self.step)
         for prompt, text in samples:
             self.writer.add_text("samples", f"**{prompt}** {text}", self.step)

@@ -1,7 +1,7 @@
 """What `tracking=offline` and `tracking=online` share: a run of Weights & Biases under <outputs>/wandb.
 
-In: what a Logger is given. Out: one W&B run, all runs of a project together, for `wandb leet` and `wandb sync`. What the
-config leaves open, W&B's own variables say: WANDB_PROJECT, WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS.
+In: what a Logger is given. Out: one W&B run, all runs of a project together, for `wandb leet` and `wandb sync`.
+What the config leaves open, W&B's own variables say: WANDB_PROJECT, _ENTITY, _NAME, _RUN_GROUP, _TAGS.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 from nanolm.config import knob
 from nanolm.errors import ConfigError
@@ -45,10 +45,16 @@ class WandbConfig(TrackingConfig):
                 raise ConfigError(f"{key}={name}: has {len(name)} characters; W&B takes at most {LONGEST_NAME}")
 
 
+def environment_mode() -> str:
+    """The option that WANDB_MODE means where the command names none; `run` and `dryrun` are its older words."""
+    mode = os.environ.get("WANDB_MODE") or "offline"
+    return {"run": "online", "shared": "online", "dryrun": "offline"}.get(mode, mode)
+
+
 class WandbLogger(Logger):
     """A W&B run in the mode `offline` or `online`; the latter raises where the server doesn't answer."""
 
-    def __init__(self, config: WandbConfig, run: RunInfo, mode: str) -> None:
+    def __init__(self, config: WandbConfig, run: RunInfo, mode: Literal["offline", "online"]) -> None:
         self.own_process = "wandb" not in sys.modules  # else the user has imported it, and may have runs of his own
         import wandb
 
@@ -81,7 +87,7 @@ def arguments(config: WandbConfig, run: RunInfo) -> dict[str, Any]:
         "project": config.project or os.environ.get("WANDB_PROJECT") or "nanolm",
         "entity": config.entity,
         "dir": str(run.outputs),
-        "name": run.name[:LONGEST_NAME] if named else None,
+        "name": run.display_name[:LONGEST_NAME] if named else None,
         "group": run.group,
         "tags": list(run.tags) or None,
         "job_type": "train",

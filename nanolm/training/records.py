@@ -11,6 +11,7 @@ import torch
 
 from nanolm.config import plain
 from nanolm.runs.run import Run
+from nanolm.tracking.base import RunInfo
 from nanolm.training.distributed import processes
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
@@ -46,16 +47,23 @@ def first_status(setup: Setup, run: Run, progress: Progress) -> dict[str, Any]:
     return status | (progress.best or {}) | {"step": progress.step, "seconds": progress.seconds}
 
 
-def about(setup: Setup, run: Run, until: float = 1.0) -> dict[str, Any]:
-    """The run's id, name and config for wandb.init; the same id after a resume, another tag on the way to a rung."""
+def run_info(setup: Setup, run: Run, until: float = 1.0) -> RunInfo:
+    """What tracking is told of the run; it has another tag on the way to a rung."""
     known = {
         "corpus": setup.corpus.fingerprint,
         "vocabulary": len(setup.tokenizer),
         "parameters": setup.model.summary(),
     }
-    who = {"id": run.manifest["id"], "name": setup.config.run_name or run.folder.name}
     tags = [*setup.config.tags, f"rung {until:.0%}"] if until < 1 else setup.config.tags
-    return who | {"group": setup.config.group, "tags": tags, "config": plain(setup.config) | known}
+    return RunInfo(
+        id=run.manifest["id"],
+        folder=run.folder,
+        outputs=Path(setup.config.outputs),
+        run_name=setup.config.run_name,
+        group=setup.config.group,
+        tags=tags,
+        config=plain(setup.config) | known,
+    )
 
 
 def git_commit(folder: Path) -> str | None:

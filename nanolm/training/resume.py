@@ -14,6 +14,7 @@ from nanolm.config import plain
 from nanolm.errors import ConfigError, RunError
 from nanolm.runs.find import find_run
 from nanolm.runs.run import Run
+from nanolm.tracking.base import TrackingConfig
 from nanolm.training.config import TrainConfig, train_config
 
 BUDGET = ("epochs", "minutes", "tokens")
@@ -40,16 +41,27 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
         raise RunError(f"{run.folder}: is finished; give a larger budget to go on, as in epochs={own.epochs * 2:g}")
     if not run.folder.resolve().is_relative_to(Path(own.outputs).resolve()):  # moved here, or a stranger's
         own = replace(own, outputs=config.outputs)
-    if own.tracking.mode == "online" and config.tracking.mode != "online":
-        print("tracked offline: to go on online, give tracking=online again", file=sys.stderr)
-        own = replace(own, tracking=replace(own.tracking, mode=config.tracking.mode))
     for key in keys:
-        if key in ("device", "outputs", "tracking"):
+        if key in ("device", "outputs"):
             own = replace(own, **{key: getattr(config, key)})
-        elif key.startswith("tracking."):
+    return run, replace(own, tracking=resumed_tracking(own.tracking, config.tracking, keys))
+
+
+def resumed_tracking(own: TrackingConfig, typed: TrackingConfig, keys: Sequence[str]) -> TrackingConfig:
+    """The run's own tracking with what was typed; another where it would upload and that isn't asked for again."""
+    if "tracking" in keys:
+        return typed
+    if own.uploads and not typed.uploads:
+        again = f"tracking={own.name} and the project"
+        print(f"tracking={typed.name}: to upload the run again, give {again} again", file=sys.stderr)
+        own = typed
+    for key in keys:
+        if key.startswith("tracking.") and own.name != typed.name:
+            raise ConfigError(f"{key}: the run has tracking={own.name}; give tracking={typed.name} as well")
+        if key.startswith("tracking."):
             name = key.removeprefix("tracking.")
-            own = replace(own, tracking=replace(own.tracking, **{name: getattr(config.tracking, name)}))
-    return run, own
+            own = replace(own, **{name: getattr(typed, name)})
+    return own
 
 
 def initialised(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainConfig]:

@@ -72,6 +72,7 @@ class Setup:
 
 def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     """What `config` asks for, on a known tokenizer or on one fitted to the data; what is cached is reused."""
+    config.tracking.check(config.tags, run_name=config.run_name, group=config.group)
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     if config.threads:

@@ -30,7 +30,7 @@ from nanolm.training.loop import Session, fit, fulfilled
 from nanolm.training.metrics import Metrics
 from nanolm.training.plan import Plan, make_plan
 from nanolm.training.progress import Progress
-from nanolm.training.records import about, environment, first_status
+from nanolm.training.records import environment, first_status, run_info
 from nanolm.training.report import LATE_FILES, finish
 from nanolm.training.resume import CHANGEABLE, initialised, resumed
 from nanolm.training.rung import rung_step, stop_at_rung
@@ -142,7 +142,7 @@ def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> floa
     show_setup(setup, plan["steps"], plan["compile"])
     write_json(run.folder / "status.json", first_status(setup, run, progress))
     metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
-    tracker = Tracker(setup.config.tracking, Path(setup.config.outputs), about(setup, run, until))
+    tracker = Tracker(setup.config.tracking, run_info(setup, run, until))
     for row in metrics.kept():  # a kill may have come before W&B had them
         tracker.log(row)
     display = Display(console, plan["steps"], progress.step)
