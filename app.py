@@ -10,7 +10,7 @@ def main(config: AppConfig) -> None:
     from nanolm.app.page import build_app, serve
 
     blocks = build_app(Path(config.outputs), config.run, config.device, config.precision)
-    serve(blocks, config.host, config.port, browser=config.open)
+    serve(blocks, config.host, config.port, browser=config.open, auth=config.auth)
 
 
 if __name__ == "__main__":

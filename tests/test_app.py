@@ -1,11 +1,14 @@
 """The page: what its handlers give and refuse, and that nothing typed becomes HTML; then served, in a real browser."""
 
+import asyncio
 import dataclasses
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -14,13 +17,16 @@ import gradio as gr
 import pytest
 from untrained import run, tokenizer
 
-from nanolm.app import controls, look, runs, tokens, write
+from nanolm.app import controls, look, page, runs, tokens, worker, write
 from nanolm.app.models import CHARACTERS, ROWS, TOKENS, Models, limited
+from nanolm.app.worker import InterruptibleModel, interruptible
+from nanolm.cli.configs import AppConfig
 from nanolm.config import knob, options
 from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.decode.sample import Sample
+from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import EOS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +84,7 @@ def test_it_writes_what_the_generator_gives(models: Models, config: DecodeConfig
 
 
 def test_texts_grow_side_by_side(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "PAUSE", 0)
+    monkeypatch.setattr(worker, "PAUSE", 0.001)
     steps = [html for html, _ in write.write(models, "words", "the", [Greedy(), Beam(), Sample()], None)]
     assert len(steps) > 6
     assert [html.count("<article>") for html in steps] == sorted(html.count("<article>") for html in steps)
@@ -300,3 +306,141 @@ def test_every_tab_in_a_browser(browser: Any, url: str) -> None:
     asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert len(asked) > 10
     assert [address for address in asked if not address.startswith(url)] == []
+
+
+class SlowModel:
+    """Counts how many writings are at a step of the model at once, and when the last step was."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at_once = self.most = self.steps = 0
+        self.lock, step = threading.Lock(), InterruptibleModel.step
+
+        def slow(model: InterruptibleModel, *inputs: Any) -> Any:
+            with self.lock:
+                self.at_once += 1
+                self.steps += 1
+                self.most = max(self.most, self.at_once)
+            time.sleep(0.02)
+            try:
+                return step(model, *inputs)
+            finally:
+                with self.lock:
+                    self.at_once -= 1
+
+        monkeypatch.setattr(InterruptibleModel, "step", slow)
+
+    def went_on(self, before: int) -> bool:
+        """Whether there were more steps than `before`."""
+        return self.steps > before
+
+    def rests(self) -> bool:
+        """Whether no step is taken for a while."""
+        before = self.steps
+        time.sleep(0.2)
+        return self.steps == before
+
+
+@pytest.mark.parametrize("config", [Sample(), Beam(num_beams=2)], ids=["sample", "beam"])
+def test_a_writing_that_nobody_waits_for_stops_within_a_token(
+    models: Models, config: DecodeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowModel(monkeypatch)
+    for _ in range(3):  # each is given up while it runs: as Gradio closes what a client cancels
+        writing: Any = write.write(models, "sweeps/signs", "", [dataclasses.replace(config, min_new_tokens=150)], 1)
+        while slow.at_once == 0:
+            next(writing)
+        writing.close()
+    wait(slow.rests)
+    assert slow.most == 1
+    assert slow.steps < 3 * 150 / 2
+    assert written(models, "the", Greedy())[1], "the model's turn was never given back"
+
+
+def test_a_program_that_cancels_stops_the_writing(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowModel(monkeypatch)
+    generator = models.open("sweeps/signs")
+
+    async def ask() -> None:
+        decode = Beam(num_beams=2, min_new_tokens=150)
+        for _ in range(2):
+            asked = asyncio.create_task(
+                models.worker.call(lambda stop: interruptible(generator, stop).complete([""], decode, 1))
+            )
+            while slow.at_once == 0:
+                await asyncio.sleep(0.01)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+        assert await models.worker.call(lambda _: "next") == "next"
+
+    asyncio.run(ask())
+    assert slow.rests()
+    assert slow.most == 1
+    assert slow.steps < 150
+
+
+def test_an_error_of_the_work_reaches_whoever_asked(models: Models) -> None:
+    def work(stop: threading.Event) -> Iterator[int]:
+        yield 1
+        raise ConfigError("no")
+
+    with pytest.raises(ConfigError, match="no"):
+        list(models.worker.stream(work))
+    assert sum(len(arrived) for arrived in models.worker.stream(lambda stop: range(5))) == 5
+
+
+def test_others_in_the_network_need_a_password() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.1.2.3"):
+        assert AppConfig(host=host).auth is None
+    for host in ("0.0.0.0", "::", "192.168.1.5", "mybox"):
+        with pytest.raises(ConfigError, match=r"everybody in the network could use the page; give auth=user:password"):
+            AppConfig(host=host)
+        assert AppConfig(host=host, auth="open").host == AppConfig(host=host, auth="me:a:b").host == host
+    for auth in ("me", "me:", ":secret", ""):
+        with pytest.raises(ConfigError) as refused:
+            AppConfig(auth=auth)
+        assert str(refused.value) == "auth: must be user:password, or open"
+
+
+@pytest.mark.slow
+def test_clients_that_cancel_never_have_two_writings_at_once(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+
+    slow = SlowModel(monkeypatch)
+    blocks = page.build_app(outputs, str(outputs / "sweeps" / "signs"))
+    threading.Thread(target=page.serve, args=(blocks,), daemon=True).start()
+    api = f"{wait(lambda: blocks.local_url)}gradio_api"
+    function = next(d["id"] for d in blocks.config["dependencies"] if d["api_name"] == "write")
+    settings = {"name": "beam", "num_beams": 2, "min_new_tokens": 150}
+    for client in range(3):  # what Gradio's own script sends
+        asked = {"data": ["", settings, 1, ""], "fn_index": function, "session_hash": f"client{client}"}
+        event = httpx.post(f"{api}/queue/join", json=asked).json()["event_id"]
+        before = slow.steps
+        wait(partial(slow.went_on, before))
+        httpx.post(f"{api}/cancel", json={**asked, "event_id": event})
+    wait(slow.rests, 10)
+    blocks.close()
+    assert slow.most == 1
+    assert slow.steps < 150
+
+
+@pytest.fixture
+def locked_url(outputs: Path) -> Iterator[str]:
+    """The page behind a password, in this process."""
+    blocks = page.build_app(outputs, str(outputs / "words"))
+    threading.Thread(target=page.serve, args=(blocks,), kwargs={"auth": "me:s3:cret"}, daemon=True).start()
+    yield wait(lambda: blocks.local_url)
+    blocks.close()
+
+
+@pytest.mark.slow
+def test_behind_a_password(locked_url: str) -> None:
+    import httpx
+    from gradio_client import Client
+
+    assert httpx.get(f"{locked_url}config").status_code == 401
+    assert httpx.post(f"{locked_url}gradio_api/queue/join", json={"data": [], "fn_index": 0}).status_code == 401
+    with pytest.raises(Exception, match=r"(?i)auth|credentials|login|401"):
+        Client(locked_url, verbose=False, auth=("me", "wrong")).predict(api_name="/runs")
+    client = Client(locked_url, verbose=False, auth=("me", "s3:cret"))
+    assert "words" in client.predict(api_name="/runs")

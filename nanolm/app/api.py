@@ -10,6 +10,7 @@ import gradio as gr
 from nanolm.app.look import predictions
 from nanolm.app.models import Models, checked_seed, checked_text, errors_as_messages, limited
 from nanolm.app.tokens import token_texts
+from nanolm.app.worker import interruptible
 from nanolm.config import build
 from nanolm.errors import ConfigError
 from nanolm.generator import Generator
@@ -23,20 +24,24 @@ def endpoints(models: Models) -> None:
     def chosen(run: object) -> Generator:
         return models.open(models.first if run == "" else run)
 
-    def write(prompt: str = "", decode: dict | None = None, seed: int | None = None, run: str = "") -> list[dict]:
+    async def write(prompt: str = "", decode: dict | None = None, seed: int | None = None, run: str = "") -> list[dict]:
         """What follows the prompt. decode: a strategy's name and settings, {"name": "beam", "num_beams": 5}."""
         with errors_as_messages():
             if not isinstance(decode, dict | None):
                 raise ConfigError("decode: must be an object with name and settings")
             config = limited(build("decode", {"name": "sample", **(decode or {})}))
-            [found] = chosen(run).complete([checked_text("prompt", prompt)], config, checked_seed(seed))
+            prompts, number = [checked_text("prompt", prompt)], checked_seed(seed)
+            [found] = await models.worker.call(
+                lambda stop: interruptible(chosen(run), stop).complete(prompts, config, number)
+            )
             return [{"text": one.text, **dataclasses.asdict(one)} for one in found]
 
-    def look(words: str, run: str = "") -> list[dict]:
+    async def look(words: str, run: str = "") -> list[dict]:
         """For each token: token, logprob (nats), rank, and the likeliest in its place with their probabilities."""
         with errors_as_messages():
             generator = chosen(run)
-            return predictions(generator, attention.text_ids(generator, checked_text("words", words)))
+            ids = attention.text_ids(generator, checked_text("words", words))
+            return await models.worker.call(lambda _: predictions(generator, ids))
 
     def tokens(words: str, run: str = "") -> list[dict]:
         """The tokens of a text with their ids; 1 is <UNK>."""

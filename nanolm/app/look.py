@@ -6,6 +6,7 @@ In: a text, best one just written, with its ids. Out: two pages, each in a frame
 from collections.abc import Sequence
 from html import escape
 from math import exp
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -60,10 +61,10 @@ def look(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple
             return tag("p", "Nothing to look at yet: write something, or type a text above."), ""
         shown = ids[: attention.SHOWN]
         tokens = [generator.tokenizer.decode_token(token) for token in shown]
-        heads = attention.attention_page(
-            tokens, attention.attention_weights(generator.model, shown), "What each head looks at"
-        )
-        return frame(likelihood(generator, ids), "likelihood"), frame(heads, "attention")
+        with models.worker.turn(Event()):
+            weights = attention.attention_weights(generator.model, shown)
+            heads = attention.attention_page(tokens, weights, "What each head looks at")
+            return frame(likelihood(generator, ids), "likelihood"), frame(heads, "attention")
 
 
 def tab(models: Models, run: Component, written: gr.State, here: gr.Tab) -> None:

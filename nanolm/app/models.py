@@ -15,6 +15,7 @@ from typing import Any
 
 import gradio as gr
 
+from nanolm.app.worker import Worker
 from nanolm.config import between
 from nanolm.decode.base import DecodeConfig
 from nanolm.errors import ConfigError, NanolmError, RunError
@@ -36,6 +37,7 @@ class Models:
         folder = find_run(run, outputs).resolve()
         self.outputs = outputs if folder in map(Path.resolve, run_folders(outputs)) else folder.parent
         self.first = folder.relative_to(self.outputs.resolve()).as_posix()
+        self.worker = Worker()
         self._load = lru_cache(OPEN)(lambda folder, written: load(folder, device=device, precision=precision))
 
     def names(self) -> dict[str, int]:

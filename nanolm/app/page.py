@@ -56,9 +56,21 @@ def build_app(outputs: Path, run: str = "latest", device: str = "auto", precisio
     return blocks.queue(max_size=WAITING, default_concurrency_limit=1)
 
 
-def serve(blocks: gr.Blocks, host: str = "127.0.0.1", port: Optional[int] = None, browser: bool = False) -> None:
-    """Shows the page until ctrl-c, on the first free port from 7860 where none is given. ConfigError if it can't."""
+def serve(
+    blocks: gr.Blocks,
+    host: str = "127.0.0.1",
+    port: Optional[int] = None,
+    browser: bool = False,
+    auth: Optional[str] = None,
+) -> None:
+    """Shows the page until ctrl-c, on the first free port from 7860 where none is given. ConfigError if it can't.
+
+    auth: user:password, which everybody has to give, programs too; None or open: nobody has.
+    """
     how: dict[str, Any] = {"server_name": host, "server_port": port, "inbrowser": browser, **LIMITS}
+    if auth not in (None, "open"):
+        user, _, password = str(auth).partition(":")
+        how["auth"] = (user, password)
     how |= {"theme": gr.themes.Default(primary_hue="blue", **FONTS), "css_paths": files("nanolm.web") / "app.css"}
     try:
         blocks.launch(quiet=True, prevent_thread_lock=True, footer_links=["api"], **dict.fromkeys(OFF, False), **how)

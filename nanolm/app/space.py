@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from nanolm.app.worker import Worker, interruptible
 from nanolm.config import fill
 from nanolm.errors import NanolmError
 from nanolm.files import read_json
@@ -43,13 +44,18 @@ def load_space(folder: Path) -> Generator:
 
 def build_space(writer: Generator) -> gr.Blocks:
     """The page over one model."""
+    worker = Worker()
 
     def write(prompt: str, strategy: str, temperature: float, tokens: int) -> Iterator[str]:
-        fields: dict[str, Any] = {"temperature": temperature} if strategy == "sample" else {}
+        fields: dict[str, Any] = {"max_new_tokens": int(tokens)}
+        if strategy == "sample":
+            fields["temperature"] = temperature
         text = ""
         try:
-            for piece in writer.stream(prompt[:LONGEST], strategy, full=True, max_new_tokens=int(tokens), **fields):
-                text += piece
+            for arrived in worker.stream(
+                lambda stop: interruptible(writer, stop).stream(prompt[:LONGEST], strategy, full=True, **fields)
+            ):
+                text += "".join(piece for _, piece in arrived)
                 yield text
         except NanolmError as error:
             raise gr.Error(escape(str(error)), print_exception=False) from error

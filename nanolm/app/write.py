@@ -3,9 +3,10 @@
 In: a prompt, strategies as their controls stand. Out: cards of text; the texts, for the tab that looks inside.
 """
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -13,13 +14,12 @@ from gradio.components import Component
 
 from nanolm.app import controls
 from nanolm.app.models import CHARACTERS, Models, checked_seed, checked_text, errors_as_messages, limited
+from nanolm.app.worker import interruptible
 from nanolm.config import options
 from nanolm.decode.base import DecodeConfig
-from nanolm.generator import pieces
+from nanolm.generator import Generator, pieces
 from nanolm.tokenizer.base import EOS
 from nanolm.web.html import Html, tag
-
-PAUSE = 0.1  # seconds between two looks at a text that grows
 
 
 @dataclass
@@ -63,15 +63,23 @@ def write(
             new = [Text(run, config.name, start, [*ids], len(ids)) for _ in range(config.num_return_sequences)]
             texts += new
             yield shown()
-            began = last = time.perf_counter()
-            for which, token in generator.stream_ids(config, ids, number):
-                now = time.perf_counter()
-                new[which].ids.append(token)
-                new[which].seconds = now - began
-                if now - last > PAUSE:
-                    last = now
-                    yield shown()
-        yield shown()
+            began = None
+            for arrived in models.worker.stream(partial(_tokens, generator, config, ids, number)):
+                for moment, (which, token) in arrived:
+                    if token is None:
+                        began = moment
+                    else:
+                        new[which].ids.append(token)
+                        new[which].seconds = moment - (began or moment)
+                yield shown()
+
+
+def _tokens(
+    generator: Generator, config: DecodeConfig, ids: list[int], seed: int, stop: Event
+) -> Iterator[tuple[int, int | None]]:
+    """(which, id) of every text as they are decided; the first one, without an id, says that the turn has come."""
+    yield 0, None
+    yield from interruptible(generator, stop).stream_ids(config, ids, seed)
 
 
 def tab(models: Models, run: Component) -> gr.State:

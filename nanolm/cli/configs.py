@@ -3,6 +3,7 @@
 In: nothing. Out: types and defaults, which Hydra checks the YAML files against. Imports nothing heavy.
 """
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -14,6 +15,7 @@ from nanolm.comparing.config import CompareConfig
 from nanolm.config import GROUPS, MISSING, knob, options
 from nanolm.data.base import DataConfig
 from nanolm.decode.base import DecodeConfig
+from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
 from nanolm.tokenizer.base import TokenizerConfig
 from nanolm.tracking.wandb import environment_mode
@@ -87,10 +89,27 @@ class ExportConfig:
 class AppConfig(RunConfig):
     """What app.py takes."""
 
-    host: str = knob("127.0.0.1", "0.0.0.0: everybody in the network can use it")
+    host: str = knob("127.0.0.1", "0.0.0.0: everybody in the network can reach it")
     port: Optional[int] = knob(None, "null: the first free one from 7860")
     open: bool = knob(True, "in the browser")
     precision: str = knob("fp32", "auto | fp32 | bf16: in bf16 probabilities are rounder")
+    auth: Optional[str] = knob(None, "user:password, asked of everybody; open: nobody is asked, whatever the host")
+
+    def __post_init__(self) -> None:
+        user, _, password = (self.auth or "").partition(":")
+        if self.auth not in (None, "open") and not (user and password):
+            raise ConfigError("auth: must be user:password, or open")
+        if self.auth is None and not is_loopback(self.host):
+            mend = "give auth=user:password, or auth=open if that is meant"
+            raise ConfigError(f"host={self.host}: everybody in the network could use the page; {mend}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens at `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name: of whatever machine
+        return False
 
 
 VERBS: dict[str, type] = {
