@@ -18,10 +18,10 @@ from timer import MOVIES, compare, machine, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nanolm.config import build, fill
-from nanolm.corpus.batches import IGNORE, Batch
+from nanolm.corpus.batches import Batch
 from nanolm.decode.greedy import Greedy
 from nanolm.hardware import cpu_has
-from nanolm.model.config import ModelConfig
+from nanolm.model.config import IGNORE, ModelConfig
 from nanolm.training.config import TrainConfig
 from nanolm.training.plan import compile_model, flops
 from nanolm.training.progress import Progress

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanolm.corpus.batches import IGNORE, Batch, TrainingBatches, evaluation_batches
+from nanolm.corpus.batches import Batch, TrainingBatches, evaluation_batches
+from nanolm.model.config import IGNORE
 from nanolm.tokenizer.base import PAD
 
 

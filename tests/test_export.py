@@ -64,6 +64,7 @@ def test_every_weight_gets_a_name_of_its_own(model: dict[str, Any]) -> None:
     [
         ({"norm": "layer", "norm_position": "post", "mlp": "single"}, "model.norm=layer, model.norm_position=post, "),
         ({"positions": "sinusoidal"}, "model.positions=sinusoidal: "),
+        ({"positions": "alibi"}, "model.positions=alibi: "),
         ({"mlp": "relu2", "biases": True}, "model.mlp=relu2, model.biases=True: "),
         ({"attention_output": False}, "model.attention_output=False: "),
     ],

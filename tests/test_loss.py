@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanolm.model.config import ModelConfig
-from nanolm.model.loss import ALIGNED, LOGITS, linear_cross_entropy, token_nats
+from nanolm.model.loss import ALIGNED, LOGITS, linear_cross_entropy, target_nats
 from nanolm.model.transformer import Transformer
 
 ROWS, DIMS, VOCABULARY = 600, 16, 97
@@ -46,7 +46,7 @@ def test_equals_the_plain_loss(
     fast, slow = linear_cross_entropy(hidden, weight, offset, targets), plain(hidden, weight, offset, targets)
     torch.testing.assert_close(fast, slow)
     torch.testing.assert_close(torch.autograd.grad(fast / 7, wanted), torch.autograd.grad(slow / 7, wanted))
-    nats = token_nats(hidden, lambda x: F.linear(x, weight, offset), targets, VOCABULARY)
+    nats = target_nats(hidden, lambda x: F.linear(x, weight, offset), targets, VOCABULARY)
     torch.testing.assert_close(nats.sum().to(dtype), slow.detach())
     assert nats[targets == -100].eq(0).all()
 

@@ -8,8 +8,9 @@ from tiny_model import ALL, ORIGINAL, SOME, VOCABULARY, build, ids
 from torch import Tensor
 
 from nanolm.errors import ConfigError
-from nanolm.model.config import ModelConfig
+from nanolm.model.config import POSITIONS, ModelConfig
 from nanolm.model.layers import Dropout
+from nanolm.model.positions import WAYS, alibi_slopes
 from nanolm.model.transformer import Transformer
 
 
@@ -227,3 +228,35 @@ def test_a_compiled_trunk_gives_the_same_loss_and_gradient() -> None:
     compiled = model.loss(text, targets)
     torch.testing.assert_close(compiled, eager)
     torch.testing.assert_close(torch.autograd.grad(compiled, list(model.parameters())), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_alibi_is_the_bias_of_the_paper() -> None:
+    """Slopes 1/4, 1/16 ... 2^-8 for four heads; between them for more (Press et al. 2022)."""
+    assert alibi_slopes(4).tolist() == [1 / 4, 1 / 16, 1 / 64, 1 / 256]
+    torch.testing.assert_close(alibi_slopes(6), torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2, 1 / 8]))
+    model = build({"positions": "alibi"}, context=16)
+    mask = model.positions.mask(torch.zeros(1, 2, 16), 4, None)
+    assert mask is not None
+    inf = torch.inf
+    assert mask[0].tolist() == [[-2 / 4, -1 / 4, 0, -inf], [-3 / 4, -2 / 4, -1 / 4, 0]]
+    assert mask[3, 1].tolist() == [-3 / 256, -2 / 256, -1 / 256, 0]
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_only_the_mask_tells_the_order_without_positions(positions: str) -> None:
+    """With one block, swapping earlier tokens changes what the last one sees, but not with positions=none."""
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(dims=16, heads=4, nblocks=1, positions=positions), VOCABULARY, 16).double().eval()
+    text = torch.tensor([[5, 9, 7, 4]])
+    swapped = text[:, [1, 0, 2, 3]]
+    assert torch.allclose(model(text)[:, -1], model(swapped)[:, -1]) == (positions == "none")
+
+
+def test_unknown_positions_are_an_error() -> None:
+    config = ModelConfig(dims=16, heads=4)
+    config.positions = "learned"
+    with pytest.raises(
+        ConfigError, match=r"^model\.positions=learned: must be one of rotary, sinusoidal, alibi, none$"
+    ):
+        Transformer(config, VOCABULARY, 16)
+    assert tuple(WAYS) == POSITIONS

@@ -14,9 +14,10 @@ import torch
 from tiny_run import rows, tiny_config, write_documents
 
 from nanolm.config import plain
-from nanolm.corpus.batches import IGNORE, TrainingBatches
+from nanolm.corpus.batches import TrainingBatches
 from nanolm.corpus.corpus import Encoded
 from nanolm.errors import ConfigError, NanolmError
+from nanolm.model.config import IGNORE
 from nanolm.model.transformer import Transformer
 from nanolm.optim.base import lr_factor
 from nanolm.runs.find import find_run

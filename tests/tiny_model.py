@@ -34,7 +34,8 @@ ORIGINAL: dict[str, Any] = {
     "attention_output": False,
     "dropout": 0.2,
 }
-SOME = [{}, ORIGINAL, {"qk_norm": False}, *random.Random(0).sample(ALL, 12)]
+ALIBI: dict[str, Any] = {"positions": "alibi", "kv_heads": 2}
+SOME = [{}, ORIGINAL, ALIBI, {"positions": "none"}, {"qk_norm": False}, *random.Random(0).sample(ALL, 10)]
 
 
 def build(pieces: dict[str, Any], dims: int = 16, context: int = CONTEXT) -> Transformer:

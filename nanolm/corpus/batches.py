@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
+from nanolm.model.config import IGNORE
 from nanolm.tokenizer.base import PAD
 
-IGNORE = -100  # the target that no loss counts
 POOL = 100  # batches whose rows are sorted by length together
 
 

@@ -1,13 +1,15 @@
 """The keys and values of the tokens read so far, so that a decoding step reads only the newest token.
 
 In: keys and values of new tokens, block by block. Out: those of all tokens so far. Rows may be padded on the left
-(`starts`), reordered or repeated (`select`). Knows neither tokens nor the model.
+(`starts`), reordered, repeated or left out (`select`). Knows neither tokens nor the model.
 """
 
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
+
+from nanolm.model.config import check_fits
 
 ROOM = 64  # columns to come that are made at a time: rows that lie close together are read faster
 
@@ -19,6 +21,7 @@ class Columns(NamedTuple):
     values: Tensor
     new_keys: Tensor  # the last T columns of `keys`
     new_values: Tensor
+    starts: Optional[Tensor] = None  # (batch,) columns of padding on the left
 
     def put(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Fills the block's T new columns (batch, kv_heads, T, head_dims); returns all of its N."""
@@ -34,44 +37,50 @@ class Cache:
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], like: Tensor, starts: Optional[Tensor] = None) -> None:
-        self.keys, self.values = (like.new_empty(*shape[:3], 0, shape[4]) for _ in range(2))
+        nblocks, batch, kv_heads, self.context, head_dims = shape
+        self.keys = like.new_empty(nblocks, batch, kv_heads, 0, head_dims)
+        self.values = torch.empty_like(self.keys)
         self.length = 0
         self.starts = starts if starts is not None and bool(starts.any()) else None
-        self.writer = torch.zeros(shape[1], shape[3], dtype=torch.int32)  # which row wrote each column of each row,
-        self.noted = 0  # as far as is noted: every row has written the later columns itself
+        self.writers = Writers(batch, self.context)
 
     def columns(self, tokens: int) -> Columns:
-        """The columns of all tokens so far and of the next `tokens`, which every block is to put before it goes on."""
-        start, self.length = self.length, self.length + tokens
-        if self.length > self.keys.shape[3]:
-            room = min(self.length + ROOM, self.writer.shape[1])
-            self.keys, self.values = (_remade(old[:, :, :, :start], room) for old in (self.keys, self.values))
-        keys, values = self.keys[:, :, :, : self.length], self.values[:, :, :, : self.length]
-        return Columns(keys, values, keys[:, :, :, start:], values[:, :, :, start:])
+        """The columns of all tokens so far and of the next `tokens`, which every block is to put before it goes on.
+
+        Raises ConfigError where they exceed the context.
+        """
+        start, end = self.length, self.length + tokens
+        check_fits(self.context, end)
+        if end > self.keys.shape[3]:
+            room = min(end + ROOM, self.context)
+            self.keys, self.values = (_with_room(old[:, :, :, :start], room) for old in (self.keys, self.values))
+        self.length = end
+        keys, values = self.keys[:, :, :, :end], self.values[:, :, :, :end]
+        return Columns(keys, values, keys[:, :, :, start:], values[:, :, :, start:], self.starts)
 
     def select(self, index: Tensor) -> None:
-        """Row i becomes what row index[i] was; index may be shorter or longer than the batch.
-
-        Beams soon share their first part: columns that a row has in common with its new self are not copied again.
-        Columns that are padding in every row are dropped: once longer rows have left, each has room for `context`
-        tokens of its own.
-        """
-        end, rows = self.length, len(self.writer)
-        self.writer[:, self.noted : end] = torch.arange(rows).unsqueeze(1)
-        writer = self.writer[index.cpu()]
+        """Row i becomes what row index[i] was; index may be shorter or longer than the batch."""
+        rows, room = self.keys.shape[1], self.keys.shape[3]
+        differs = self.writers.select(index, self.length)
         if len(index) == rows:
-            self._move(index, writer[:, :end] != self.writer[:, :end])
+            self._copy(index, differs)
         else:
-            self.keys, self.values = (_remade(old[:, index, :, :end], old.shape[3]) for old in (self.keys, self.values))
-        self.writer, self.noted = writer, end
+            filled = (old[:, index, :, : self.length] for old in (self.keys, self.values))
+            self.keys, self.values = (_with_room(old, room) for old in filled)
         if self.starts is not None:
             self.starts = self.starts[index]
-            if padding := int(self.starts.min()):  # of every row
-                self.keys, self.values = self.keys[:, :, :, padding:], self.values[:, :, :, padding:]
-                self.writer, self.length, self.noted = self.writer.roll(-padding, 1), end - padding, end - padding
-                self.starts = self.starts - padding if bool((self.starts > padding).any()) else None
+            self._drop_padding(self.starts)
 
-    def _move(self, index: Tensor, differs: Tensor) -> None:
+    def _drop_padding(self, starts: Tensor) -> None:
+        """Drops the columns that are padding in every row: once longer rows have left, the others need their room."""
+        padding = int(starts.min())
+        if padding:
+            self.keys, self.values = self.keys[:, :, :, padding:], self.values[:, :, :, padding:]
+            self.length -= padding
+            self.writers.drop(padding)
+            self.starts = starts - padding if bool((starts > padding).any()) else None
+
+    def _copy(self, index: Tensor, differs: Tensor) -> None:
         """Copies the columns from the first that `differs` (batch, length), for each row that has one.
 
         A CPU copies row by row, several times as fast as by index; a GPU all at once.
@@ -91,8 +100,33 @@ class Cache:
                 table[:, row, :, starts[row] : self.length] = new
 
 
-def _remade(filled: Tensor, columns: int) -> Tensor:
-    """The same keys or values (nblocks, batch, kv_heads, length, head_dims) with room for so many columns."""
+class Writers:
+    """Which row wrote each column of each row. Beams soon share their first part, which need not be copied again."""
+
+    def __init__(self, batch: int, context: int) -> None:
+        self.rows = torch.zeros(batch, context, dtype=torch.int32)
+        self.known = 0  # the columns noted in `rows`; every row has written the later ones itself
+
+    def select(self, index: Tensor, length: int) -> Tensor:
+        """Takes the rows of `index`; bool (batch, length): which columns of each row are now another row's.
+
+        With more or fewer rows than before nothing is the same: bool (0, length).
+        """
+        before = self.rows
+        before[:, self.known : length] = torch.arange(len(before), dtype=before.dtype).unsqueeze(1)
+        self.rows, self.known = before[index.cpu()], length
+        if len(index) != len(before):
+            return torch.zeros(0, length, dtype=torch.bool)
+        return self.rows[:, :length] != before[:, :length]
+
+    def drop(self, columns: int) -> None:
+        """Forgets so many columns on the left."""
+        self.rows = self.rows.roll(-columns, 1)
+        self.known -= columns
+
+
+def _with_room(filled: Tensor, columns: int) -> Tensor:
+    """The same keys or values (nblocks, batch, kv_heads, length, head_dims) in a table of so many columns."""
     new = filled.new_empty(*filled.shape[:3], columns, filled.shape[4])
     new[:, :, :, : filled.shape[3]] = filled
     return new

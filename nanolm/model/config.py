@@ -12,8 +12,10 @@ from nanolm.errors import ConfigError
 
 NORMS = ("rms", "layer")
 NORM_POSITIONS = ("pre", "post")
-POSITIONS = ("rotary", "sinusoidal")
+POSITIONS = ("rotary", "sinusoidal", "alibi", "none")
 MLPS = ("swiglu", "gelu", "relu", "relu2", "single")
+IGNORE = -100  # the target that no loss counts
+BASE_DIMS = 256  # the width at which a learning rate means what it says
 
 
 @dataclass
@@ -29,7 +31,7 @@ class ModelConfig:
     context: Optional[int] = knob(None, "in tokens; null: the longest training document, at most 1,024")
     norm: str = knob("rms", "rms | layer")
     norm_position: str = knob("pre", "pre | post: before attention and MLP, or after the sum")
-    positions: str = knob("rotary", "rotary | sinusoidal")
+    positions: str = knob("rotary", "rotary | sinusoidal | alibi | none")
     mlp: str = knob("swiglu", "swiglu | gelu | relu | relu2 | single: the last is one ReLU layer of dims x dims")
     tied: bool = knob(True, "the output layer is the embedding")
     qk_norm: bool = knob(True, "queries and keys are normed")
@@ -75,3 +77,9 @@ class ModelConfig:
         if self.hidden is not None:
             return self.hidden
         return -(-self.dims * 8 // (3 * 64)) * 64 if self.mlp == "swiglu" else 4 * self.dims
+
+
+def check_fits(context: int, tokens: int) -> None:
+    """ConfigError where so many tokens exceed the context."""
+    if tokens > context:
+        raise ConfigError(f"model.context={context}: {tokens} tokens don't fit; shorten the text")

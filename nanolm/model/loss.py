@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = -100
+from nanolm.model.config import IGNORE
+
 LOGITS = {"cpu": 2**21, "cuda": 2**27}  # about so many exist at a time: on a CPU about 256 rows of a large vocabulary
 ALIGNED = {"cuda": 64}  # a GPU multiplies faster where the vocabulary is a multiple of this
 
@@ -98,7 +99,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Optional[Tensor],
 
 
 @torch.no_grad()
-def token_nats(hidden: Tensor, logits: Callable[[Tensor], Tensor], targets: Tensor, vocab_size: int) -> Tensor:
+def target_nats(hidden: Tensor, logits: Callable[[Tensor], Tensor], targets: Tensor, vocab_size: int) -> Tensor:
     """(N,) float32 nats of each target, 0 where it is IGNORE; logits: (rows, dims) -> (rows, V)."""
     nats = torch.zeros(len(targets), device=hidden.device)
     rows = (targets != IGNORE).nonzero().squeeze(1)

@@ -1,7 +1,8 @@
 """The learning rate that is right for one width is right for all: initialisation, and its share per kind of parameter.
 
-In: a Transformer. Out: its initial values, and its parameters by kind, each with the share of the learning rate that
-Adam wants. Nothing is multiplied in the forward pass, so an exported model needs nothing of this.
+In: a model's parameters and its config. Out: initial values, and the parameters by kind, each with the share of the
+learning rate that Adam wants. Knows a model by the names of its parameters alone. Nothing is multiplied in the forward
+pass, so an exported model needs nothing of this.
 
 Maximal-update parametrisation (Yang et al. 2022, https://arxiv.org/abs/2203.03466; as spectral norms in
 https://arxiv.org/abs/2310.17813; Large et al. 2024, https://arxiv.org/abs/2405.14813), at a base width of 256:
@@ -15,15 +16,12 @@ https://arxiv.org/abs/2310.17813; Large et al. 2024, https://arxiv.org/abs/2405.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from nanolm.model.transformer import Transformer
+from nanolm.model.config import BASE_DIMS, ModelConfig
 
-BASE_DIMS = 256
 TIED_STD = 0.02
 
 
@@ -41,36 +39,45 @@ def embedding_std(tied: bool) -> float:
     return TIED_STD if tied else 1.0
 
 
-def kinds(model: "Transformer") -> list[Kind]:
+def last_gain(config: ModelConfig) -> str:
+    """The name of the gain whose output the output layer reads."""
+    return "norm.weight" if config.norm_position == "pre" else f"blocks.{config.nblocks - 1}.mlp_norm.weight"
+
+
+def kind_of(name: str, parameter: Tensor, config: ModelConfig) -> str:
+    """The kind of one parameter."""
+    if name == "embedding.weight":
+        return "embedding"
+    if name == "output.weight":
+        return "output"
+    if config.tied and name == last_gain(config):
+        return "gain"
+    return "matrix" if parameter.ndim == 2 else "vector"
+
+
+def kinds(model: nn.Module, config: ModelConfig) -> list[Kind]:
     """All parameters of the model, each in exactly one kind."""
-    narrow = BASE_DIMS / model.config.dims
-    last: list[Tensor] = [model.last_norm.weight] if model.config.tied else []
-    output: list[Tensor] = [] if model.output is None else [model.output.weight]
-    apart = {id(parameter) for parameter in [*last, *output, model.embedding.weight]}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in apart]
-    return [
-        Kind("matrix", [parameter for parameter in rest if parameter.ndim == 2], narrow),
-        Kind("output", output, narrow),
-        Kind("embedding", [model.embedding.weight], 1.0),
-        Kind("vector", [parameter for parameter in rest if parameter.ndim < 2], 1.0),
-        Kind("gain", last, narrow),
-    ]
+    narrow = BASE_DIMS / config.dims
+    scales = {"matrix": narrow, "output": narrow, "embedding": 1.0, "vector": 1.0, "gain": narrow}
+    found = {name: Kind(name, [], scale) for name, scale in scales.items()}
+    for name, parameter in model.named_parameters():
+        found[kind_of(name, parameter, config)].parameters.append(parameter)
+    return list(found.values())
 
 
 @torch.no_grad()
-def initialise(model: "Transformer") -> None:
+def initialise(model: nn.Module, config: ModelConfig) -> None:
     """Draws every parameter anew from torch's generator; what pre-norm blocks add is scaled by 1 / sqrt(2 nblocks)."""
-    config = model.config
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             if name.endswith(("attention.output", "mlp.down")) and config.norm_position == "pre":
                 bound /= math.sqrt(2 * config.nblocks)
-            if module is model.output:
+            if name == "output":
                 bound *= math.sqrt(BASE_DIMS / config.dims)
             module.weight.uniform_(-bound, bound)
             if module.bias is not None:
                 module.bias.zero_()
-    model.embedding.weight.normal_(std=embedding_std(config.tied))
+    model.get_parameter("embedding.weight").normal_(std=embedding_std(config.tied))
     if config.tied:
-        model.last_norm.weight.fill_(BASE_DIMS / config.dims)
+        model.get_parameter(last_gain(config)).fill_(BASE_DIMS / config.dims)

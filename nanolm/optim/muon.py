@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanolm.config import between, knob
+from nanolm.model.config import BASE_DIMS
 from nanolm.optim.base import OptimConfig, adam_groups
 from nanolm.optim.optimizer import AdamOptimizer
 from nanolm.optim.orthogonal import orthogonalise
@@ -18,8 +19,6 @@ from nanolm.optim.orthogonal import orthogonalise
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-BASE_DIMS = 256  # the width at which a step has the size of Adam's
 
 
 @dataclass

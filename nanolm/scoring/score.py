@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nanolm.corpus.batches import IGNORE, evaluation_batches
+from nanolm.corpus.batches import evaluation_batches
 from nanolm.corpus.corpus import Encoded
+from nanolm.model.config import IGNORE
 from nanolm.model.transformer import Transformer
 from nanolm.tokenizer.base import UNK
 

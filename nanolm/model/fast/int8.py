@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanolm.model.layers import cast_to
-
 STEPS = 63  # of an activation to either side of 0
 SMALLEST = 1e-30  # a scale: vectors of zeros stay zeros
 _OP = "linear_with_input_q_dq_qweight_dq_output_fp32"
@@ -43,7 +41,7 @@ class Int8Linear(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """x weight' + bias, as in `layers.Embedding`: what makes an embedding the output layer too."""
-        x = cast_to(x, self.scale)
+        x = x.to(self.scale.dtype)
         largest = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
         if FBGEMM:
             if self._packed is None:

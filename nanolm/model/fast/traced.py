@@ -9,32 +9,28 @@ import contextlib
 import threading
 import warnings
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nanolm.model.attention import visible
 from nanolm.model.cache import Cache, Columns
 from nanolm.model.fast.packed import FEW, lay_out
-
-if TYPE_CHECKING:
-    from nanolm.model.transformer import Transformer
+from nanolm.model.transformer import Transformer
 
 AFTER = 100  # steps: what a recording costs is saved in about so many
 _lock = threading.Lock()  # torch records one module at a time
 
 
 class _Step(nn.Module):
-    """ids (B, 1), their positions, the cache's columns up to them, and a mask if any has padding -> logits (B, V)."""
+    """ids (B, 1) and the cache's columns up to them -> logits (B, V)."""
 
-    def __init__(self, model: "Transformer") -> None:
+    def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, where: Tensor, columns: Columns, mask: Optional[Tensor] = None) -> Tensor:
-        columns = Columns(*columns)  # a recording hands on a plain tuple
-        return self.model.logits(self.model.read(ids, where, mask, columns)[:, -1])
+    def forward(self, ids: Tensor, *columns: Tensor) -> Tensor:  # a recording takes tensors alone
+        return self.model.logits(self.model(ids, Columns(*columns))[:, -1])
 
 
 class Traced:
@@ -44,13 +40,11 @@ class Traced:
         self.seen: Counter[tuple[bool, bool]] = Counter()
         self.traces: dict[tuple[bool, bool], Any] = {}  # None: could not be recorded
 
-    def __call__(self, model: "Transformer", ids: Tensor, cache: Cache) -> Tensor:
+    def __call__(self, model: Transformer, ids: Tensor, cache: Cache) -> Tensor:
         """As Transformer.step, for ids (B, 1) where the context has room."""
-        past, starts = cache.length, cache.starts
-        where = torch.full((1,), past) if starts is None else (past - starts[:, None]).clamp_min_(0)
-        mask = visible(past, 1, starts, ids.device)
-        given = (ids, where, cache.columns(1)) + (() if mask is None else (mask,))
-        kind = (len(ids) in FEW, mask is None)
+        columns = cache.columns(1)
+        given = (ids, *(tensor for tensor in columns if tensor is not None))
+        kind = (len(ids) in FEW, columns.starts is None)
         self.seen[kind] += 1
         if self.seen[kind] > AFTER and kind not in self.traces:
             self._record(kind, _Step(model), given)
@@ -71,7 +65,7 @@ class Traced:
                     self.traces[kind] = made
 
 
-def ready_to_write(model: "Transformer") -> None:
+def ready_to_write(model: Transformer) -> None:
     """Lays out the weights of a model that will not learn any more, and has its steps recorded on a CPU."""
     lay_out(model)
     if model.device.type == "cpu":
