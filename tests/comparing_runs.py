@@ -23,6 +23,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "tokenizer": {"name": "word", "minfreq": 1},
         "model": {"name": "custom", "dims": 64, "heads": 4, "nblocks": 2, "context": 128},
         "decode": {"name": "sample"},
+        "optim": {"name": "adamw", "lr": 0.001},
         "tracking": {"mode": "offline"},
         "epochs": 10.0,
         "seed": 1,

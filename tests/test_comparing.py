@@ -199,14 +199,29 @@ def test_a_row_that_does_better_on_test_than_the_best_says_so(tmp_path: Path) ->
 
 def test_runs_that_differ_in_their_precision_are_no_seeds_of_one_another(tmp_path: Path) -> None:
     for seed, precision in enumerate(("fp32", "bf16", "fp32")):
-        folder = make_run(tmp_path / f"{seed}", config(seed=seed, precision="auto"))
-        write_json(folder / "environment.json", {"precision": precision})
+        make_run(tmp_path / f"{seed}", config(seed=seed, precision="auto"), {"precision": precision})
     (table,), _ = ranked_tables([read_record(tmp_path / f"{seed}") for seed in range(3)], "val_bpb", [])
     assert dict(zip(table.frame["precision"], table.frame["runs"], strict=True)) == {"fp32": 2, "bf16": 1}
-    assert any("Trained in bf16 or fp32" in note for note in table.notes)
+    assert any("training: bf16 or fp32" in note for note in table.notes)
     (alike,), _ = ranked_tables([read_record(tmp_path / name) for name in ("0", "2")], "val_bpb", [])
     assert "precision" not in alike.knobs
-    assert alike.notes[0] == "Trained in fp32."
+    assert alike.notes[0] == "Precision of the training: fp32."
+
+
+def test_runs_of_a_time_when_bf16_trained_and_scored_are_marked(tmp_path: Path) -> None:
+    for seed, precision in enumerate(("fp32", "bf16")):
+        folder = make_run(tmp_path / f"{seed}", config(seed=seed, precision="auto"))
+        write_json(folder / "environment.json", {"precision": precision})
+    (table,), _ = ranked_tables([read_record(tmp_path / f"{seed}") for seed in range(2)], "val_bpb", [])
+    assert sorted(table.frame["precision"]) == ["bf16, scored in bf16 too", "fp32"]
+
+
+def test_one_number_written_in_two_ways_is_one_configuration() -> None:
+    table = table_of(({"epochs": 10, "seed": 1}, {"test_bpb": 2.0}), ({"epochs": 10.0, "seed": 2}, {"test_bpb": 2.2}))
+    assert table.knobs == []
+    assert table.frame["runs"].tolist() == [2]
+    close = table_of(({"optim__lr": 0.0010000001}, {}), ({"optim__lr": 0.0010000002}, {}))
+    assert len(close.frame) == 2
 
 
 def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:

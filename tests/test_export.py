@@ -120,6 +120,18 @@ def test_a_mistake_is_one_line(tmp_path: Path, fields: dict[str, Any], says: str
         export("latest", **fields, outputs=str(tmp_path / "out"))
 
 
+@pytest.mark.parametrize("kind", ["hf", "space", "int8"])
+def test_a_run_is_never_overwritten_by_its_export(tmp_path: Path, kind: str) -> None:
+    made, other = untrained.run(tmp_path).folder, tmp_path / "other"
+    other.mkdir()
+    (other / "last.safetensors").write_bytes(b"of another run")
+    before = {file: file.read_bytes() for file in made.iterdir()}
+    for folder in (made, made / ".." / made.name, other):
+        with pytest.raises(ConfigError, match="is a run itself, which would be overwritten"):
+            export(str(made), kind, str(folder), outputs=str(tmp_path / "out"))
+    assert {file: file.read_bytes() for file in made.iterdir()} == before
+
+
 class Hub:
     """A stand-in for huggingface_hub's HfApi."""
 

@@ -107,6 +107,15 @@ def test_tukeys_range() -> None:
     assert (margins(np.zeros(3), 0, Spread([1] * 3)) == 0).all()
 
 
+def test_very_many_rows_stay_within_the_memory() -> None:
+    rng, rows, documents = np.random.default_rng(0), 600, 200
+    bits = rng.normal(2, 0.1, (rows, documents)) * 100
+    resampled = bootstrap(bits, np.full(documents, 100.0), 0)
+    assert resampled.noise.nbytes < 2**27
+    width = margins(bits.sum(1) / (100 * documents), 0, Spread([1] * rows), resampled)
+    assert width[1:].min() > 0
+
+
 def test_spreads_and_verdicts() -> None:
     assert pooled_sd([[1.0, 1.2], [2.0], [3.0, 3.2]]) == (pytest.approx(math.sqrt(0.02)), 2)
     assert pooled_sd([[1.0]])[1] == 0

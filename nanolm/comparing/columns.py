@@ -15,9 +15,9 @@ Status = Mapping[str, Any]
 
 
 def format_value(value: Any) -> str:
-    """A number without useless digits, any other value as it is, nothing for None and nan."""
-    if is_number(value):
-        return str(int(value)) if value == int(value) else f"{value:.6g}"
+    """A number without useless digits (1 and 1.0 are one), any other value as it is, nothing for None and nan."""
+    if is_number(value) and not isinstance(value, bool):
+        return str(int(value)) if value == int(value) else f"{value:.10g}"
     return "" if value is None or value != value else str(value)
 
 

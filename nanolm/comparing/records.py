@@ -89,7 +89,7 @@ def read_record(folder: Path) -> Record:
         if (folder / "manifest.json").exists() or not record.trouble:
             run = Run.open(folder)
             record.config, record.tokenizer = flatten(run.config), run.manifest["files"].get("tokenizer.json", "")
-            record.config["precision"] = trained_in(folder, record.config)
+            record.config["precision"] = record.status.get("precision") or trained_in(folder, record.config)
             for name in ("metrics.csv", "samples.txt", "status.json", "test_bits.csv"):
                 if name in run.manifest["files"]:
                     run.file(name)  # raises where it is not what was written
@@ -103,10 +103,13 @@ def read_record(folder: Path) -> Record:
 
 
 def trained_in(folder: Path, config: Mapping[str, Any]) -> str:
-    """The precision that a run was trained in: what `auto` stood for on its machine."""
+    """The precision that a run was trained in: what `auto` stood for on its machine.
+
+    Runs whose status doesn't name it are of a time when scores were measured in it too, so it is said of both.
+    """
     path = folder / "environment.json"
     known = read_json(path).get("precision") if path.exists() else None
-    return str(known or config.get("precision") or "an unknown precision")
+    return "bf16, scored in bf16 too" if known == "bf16" else str(known or config.get("precision") or "unknown")
 
 
 def _read_csv(path: Path, needs: list[str]) -> pd.DataFrame:

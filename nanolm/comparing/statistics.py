@@ -11,8 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
-CHUNK = 250  # resamples at once: bounds the memory
+CHUNK = 2**23  # numbers at once: bounds the memory
 ENOUGH = 20  # documents that a margin needs
+
+
+def resamples_for(rows: int) -> int:
+    """How often chance is drawn anew: fewer times for very many rows, whose draws would fill the memory."""
+    return max(1000, min(RESAMPLES, 2_000_000 // rows))
 
 
 @dataclass
@@ -26,30 +31,35 @@ class Resampled:
     @classmethod
     def none(cls, rows: int) -> "Resampled":
         """Of scores in which documents play no part."""
-        return cls(np.zeros((RESAMPLES, rows)), np.zeros((rows, rows)), np.ones((RESAMPLES, rows)))
+        draws = resamples_for(rows)
+        return cls(np.zeros((draws, rows)), np.zeros((rows, rows)), np.ones((draws, rows)))
 
 
-def bootstrap(bits: np.ndarray, nbytes: np.ndarray, best: int, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
+def bootstrap(
+    bits: np.ndarray, nbytes: np.ndarray, best: int, resamples: int | None = None, seed: int = 0
+) -> Resampled:
     """The scores of every run over the same resampled documents (Koehn 2004), and how sure each draw is of itself.
 
     bits: (runs, documents), nbytes: (documents,). Bits per byte is a ratio of sums, so both sums are resampled
     together; variances are linearised, of differences to `best` (Efron & Tibshirani 1993, chapters 6 and 12).
     """
     documents, rng = len(nbytes), np.random.default_rng(seed)
+    resamples = resamples or resamples_for(len(bits))
     scores = bits.sum(1) / nbytes.sum()
     residuals = bits - scores[:, None] * nbytes  # (runs, documents)
     away = residuals - residuals[best]
     columns = np.vstack([bits, away**2, away * nbytes, nbytes, nbytes**2]).T  # (documents, 3 * runs + 2)
     parts = []
-    for start in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - start)
+    step = max(1, CHUNK // documents)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
         drawn = rng.integers(documents, size=(size, documents)) + np.arange(size)[:, None] * documents
         parts.append(np.bincount(drawn.ravel(), minlength=size * documents).reshape(size, documents) @ columns)
     sums = np.concatenate(parts)
     found_bits, squares, products, found_bytes = np.split(sums, np.cumsum([len(bits)] * 3), axis=1)
     total, moved = found_bytes[:, :1], found_bits / found_bytes[:, :1] - scores
-    step = moved - moved[:, [best]]  # what the residuals of a resampled table are around
-    estimated = (squares - 2 * step * products + step**2 * found_bytes[:, 1:]) / total**2
+    moved_from_best = moved - moved[:, [best]]  # what the residuals of a resampled table are around
+    estimated = (squares - 2 * moved_from_best * products + moved_from_best**2 * found_bytes[:, 1:]) / total**2
     known = (away**2).sum(1) / nbytes.sum() ** 2
     ratio = np.divide(estimated, known, out=np.ones_like(estimated), where=known > 0)
     if len(bits) > 1:

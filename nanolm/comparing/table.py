@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from nanolm.comparing.columns import METRICS, SCORES, metrics
+from nanolm.comparing.columns import METRICS, SCORES, format_value, metrics
 from nanolm.comparing.records import Record, is_number
 from nanolm.config import one_of
 from nanolm.files import names
@@ -114,7 +114,7 @@ def _table(corpus: str, records: Sequence[Record], sort: str, by: Sequence[str])
 
 def differing_keys(records: Sequence[Record], wished: Sequence[str]) -> list[str]:
     """The keys of the config with more than one value among the runs that have them, and those `wished`."""
-    values = dict.fromkeys((key, str(value)) for record in records for key, value in record.config.items())
+    values = dict.fromkeys((key, format_value(value)) for record in records for key, value in record.config.items())
     counts = Counter(key for key, _ in values)
     return [key for key, n in counts.items() if key in wished or (n > 1 and key.split(".")[0] not in NOT_COMPARED)]
 
@@ -123,7 +123,7 @@ def fold_seeds(records: Sequence[Record], knobs: Sequence[str]) -> list[list[Rec
     """The runs of each configuration, one per seed: the last given where a seed was run again."""
     folded: dict[str, dict[str, Record]] = defaultdict(dict)
     for record in records:
-        configuration, seeds = ([record.config.get(key) for key in keys] for keys in (knobs, SEEDS))
+        configuration, seeds = ([format_value(record.config.get(key)) for key in keys] for keys in (knobs, SEEDS))
         folded[str(configuration)][str(seeds)] = record
     return [list(runs.values()) for runs in folded.values()]
 

@@ -97,7 +97,7 @@ def _sentences(table: Table, sd: float, freedom: int, documents: bool) -> list[s
 def _training_precision(table: Table) -> str:
     """The precision of the training, where it is the same for all; else the knob tells."""
     runs = [run for records in table.runs["records"] for run in records]
-    known = sorted({str(run.config.get("precision") or "an unknown precision") for run in runs})
+    known = sorted({str(run.config.get("precision") or "unknown") for run in runs})
     if len(known) == 1:
-        return f"Trained in {known[0]}."
-    return f"Trained in {' or '.join(known)}: rows that differ in it are not seeds of one configuration."
+        return f"Precision of the training: {known[0]}."
+    return f"Precision of the training: {' or '.join(known)}; rows that differ in it are no seeds of one another."

@@ -15,7 +15,7 @@ from nanolm.export.int8 import write_int8
 from nanolm.export.space import write_space
 from nanolm.files import write_atomic
 from nanolm.runs.find import find_run
-from nanolm.runs.run import Run
+from nanolm.runs.run import LAST, Run
 
 
 def export(
@@ -31,6 +31,8 @@ def export(
         raise ConfigError(f"push={push}: must be user/name, of letters, digits, - _ .")
     opened = Run.open(find_run(run, outputs))
     place = Path(folder or Path(outputs, "exports", f"{opened.folder.resolve().name}-{kind}"))
+    if place.resolve() == opened.folder.resolve() or (place / LAST).exists():
+        raise ConfigError(f"folder={place}: is a run itself, which would be overwritten; give another folder")
     try:
         writers[kind](opened, place)
     except OSError as error:

@@ -53,6 +53,7 @@ def run_info(setup: Setup, run: Run, until: float = 1.0) -> RunInfo:
         "corpus": setup.corpus.fingerprint,
         "vocabulary": len(setup.tokenizer),
         "parameters": setup.model.summary(),
+        "precision": setup.precision,  # what `auto` stands for here
     }
     tags = [*setup.config.tags, f"rung {until:.0%}"] if until < 1 else setup.config.tags
     return RunInfo(
