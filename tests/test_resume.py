@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_run import rows, tiny_config
+from tiny_run import rows, tiny_config, write_documents
 
-from nanolm.errors import NanolmError, RunError
+from nanolm import hardware
+from nanolm.errors import ConfigError, NanolmError, RunError
 from nanolm.runs.run import BEST, LAST, PREVIOUS, Run
 from nanolm.runs.weights import read_weights
 from nanolm.tracking.base import Tracker
@@ -198,12 +199,18 @@ def test_lost_best_weights_are_sought_anew(
     assert read_weights(tmp_path / "run" / BEST)[1]["step"] > 12
 
 
-def test_more_epochs_go_on_from_the_end(tmp_path: Path) -> None:
+def test_more_epochs_go_on_from_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     train(tiny_config(tmp_path, epochs=1), folder=folder)
     first = Run.open(folder).status()["step"]
-    with pytest.raises(NanolmError, match="is finished; give a larger budget"):
-        train(tiny_config(tmp_path, resume=str(folder)))
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    budgets: list[dict[str, Any]] = [{}, {"epochs": 1}]
+    for how in budgets:
+        value = train(tiny_config(tmp_path, resume=str(folder), **how), [f"{key}=1" for key in how])
+        assert value == Run.open(folder).status()["val_bpb"]
+        assert capsys.readouterr().out.splitlines()[0].startswith(f"{folder}: is complete, {value:.4f} bits per byte")
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}, "nothing is done"
     with pytest.raises(NanolmError, match="give a larger budget"):
         train(tiny_config(tmp_path, resume=str(folder), epochs=0.5), ["epochs=0.5"])
     train(tiny_config(tmp_path, resume=str(folder), epochs=2), ["epochs=2"])
@@ -213,7 +220,7 @@ def test_more_epochs_go_on_from_the_end(tmp_path: Path) -> None:
     assert [int(row["step"]) for row in rows(folder)] == sorted({int(row["step"]) for row in rows(folder)})
 
 
-@pytest.mark.parametrize("override", ["model.dims=32", "+lr=1", "batch_size=2", "data=tinyplots", "++optim.lr=0.1"])
+@pytest.mark.parametrize("override", ["model.dims=32", "+lr=1", "batch_size=2", "data.limit=3", "++optim.lr=0.1"])
 def test_a_resumed_run_keeps_its_own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str) -> None:
     interrupt(monkeypatch, at=5)
     with pytest.raises(Killed):
@@ -229,6 +236,34 @@ def test_two_processes_cannot_train_one_run(tmp_path: Path, monkeypatch: pytest.
         train(tiny_config(tmp_path), folder=tmp_path / "run")
     with Run.open(tmp_path / "run").hold(), pytest.raises(NanolmError, match="another process"):
         train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+
+
+def test_the_text_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, at=5)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path), folder=tmp_path / "run")
+    moved = (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
+    how: dict[str, Any] = {"resume": str(tmp_path / "run"), "data": {"path": str(moved)}}
+    other = write_documents(tmp_path / "other.txt", seed=3)
+    with pytest.raises(NanolmError, match=r"its documents .* have changed since; give data\.path="):
+        train(tiny_config(tmp_path, **how | {"data": {"path": str(other)}}), [f"data.path={other}"])
+    train(tiny_config(tmp_path, **how), ["data=files", f"data.path={moved}"])
+    run = Run.open(tmp_path / "run")
+    assert run.finished()
+    assert run.corpus(tmp_path / "out" / "cache").counts["kept"] > 0  # later verbs find it there
+    with pytest.raises(ConfigError, match=r"^data\.val: a resumed run keeps its own"):
+        train(tiny_config(tmp_path, **how, epochs=9), ["epochs=9", "data.val=0.2"])
+
+
+def test_another_precision_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, at=9)
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path, checkpoint_seconds=0), folder=tmp_path / "run")
+    first = Run.open(tmp_path / "run").status()["precision"]
+    other = {"fp32": "bf16", "bf16": "fp32"}[first]
+    monkeypatch.setattr(hardware, "cpu_has", lambda kind: other == "bf16")
+    train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+    assert Run.open(tmp_path / "run").status()["precision"] == f"{first}, then {other}"
 
 
 def test_changed_documents_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +288,7 @@ train(tiny_config(folder, epochs=4000, log_every=1, model={{"dropout": 0.2}}), f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_save_and_say_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     process = subprocess.Popen(

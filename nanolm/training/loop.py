@@ -16,8 +16,9 @@ from nanolm.scoring.score import Score, encoded_nats, score_nats
 from nanolm.scoring.speller import spelling_bits
 from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import save_checkpoint
-from nanolm.training.display import Display
+from nanolm.training.display import SILENCE, Display
 from nanolm.training.metrics import Metrics
+from nanolm.training.output import MOMENT, announced
 from nanolm.training.plan import step_batches
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
@@ -133,7 +134,8 @@ def keep_best(session: Session, row: dict[str, float]) -> None:
 def evaluate(session: Session, split: str) -> Score:
     """The score of a whole split under the current weights; a signal ends it at once."""
     setup = session.setup
-    with session.stop.at_once(), timed(session.progress):
+    after = SILENCE if split == "val" else MOMENT  # which comes again and again
+    with announced(f"scoring the {split} documents", after), session.stop.at_once(), timed(session.progress):
         spelling = spelling_bits(setup.corpus, split, setup.tokenizer, setup.cache)
         nats = encoded_nats(setup.evaluated_model, setup.encoded[split], setup.context, setup.device)
         result = score_nats(nats, setup.encoded[split], setup.corpus.nbytes(split), spelling)

@@ -18,6 +18,7 @@ import torch
 
 from nanolm.corpus.batches import Batch
 from nanolm.training.distributed import backward
+from nanolm.training.output import announced
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
 from nanolm.training.step import SYNCHRONOUS, Meter, take_step
@@ -86,7 +87,7 @@ def measured_steps(setup: Setup, minutes: float) -> int:
     """
     weights = {name: tensor.clone() for name, tensor in setup.model.state_dict().items()}
     progress, meter, times, tokens = Progress(), Meter(), [time.perf_counter()], [0]
-    with keep_random(setup):
+    with keep_random(setup), announced(f"measuring how many steps fit into minutes={minutes:g}"):
         for group in itertools.islice(step_batches(setup, 0), SKIPPED + TIMED):
             take_step(setup, group, progress, SKIPPED + TIMED, meter)
             if len(times) == SKIPPED:
@@ -125,7 +126,7 @@ def compile_model(setup: Setup) -> bool:
     """Compiles the model and tries it on one batch; says so, and leaves it as it was, where that fails."""
     setup.model.compile(dynamic=True)
     try:
-        with keep_random(setup):
+        with keep_random(setup), announced("compiling the model, which may take some minutes"):
             backward(setup, next(step_batches(setup, 0)), alone=True)
     except torch.OutOfMemoryError:
         raise

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nanolm.config import plain
+from nanolm.errors import NanolmError
 from nanolm.runs.run import Run
 from nanolm.tracking.base import RunInfo
 from nanolm.training.distributed import processes
@@ -33,6 +34,10 @@ def environment(setup: Setup) -> dict[str, Any]:
 
 def first_status(setup: Setup, run: Run, progress: Progress) -> dict[str, Any]:
     """What status.json holds from the first step on."""
+    precision = setup.precision
+    if progress.step and known_precision(run) not in (None, precision):
+        precision = f"{known_precision(run)}, then {precision}"
+        print(f"trained in {precision}: precision=auto means another one on this machine", file=sys.stderr)
     status = {
         "state": "running",
         "created": run.manifest["created"],
@@ -40,11 +45,20 @@ def first_status(setup: Setup, run: Run, progress: Progress) -> dict[str, Any]:
         "documents": setup.corpus.counts,
         "vocabulary": len(setup.tokenizer),
         "context": setup.context,
-        "precision": setup.precision,  # of the training; scores are measured in fp32
+        "precision": precision,  # of the training; scores are measured in fp32
         "parameters": setup.model.summary(),
         "steps": run.manifest["plan"]["steps"],
     }
     return status | (progress.best or {}) | {"step": progress.step, "seconds": progress.seconds}
+
+
+def known_precision(run: Run) -> str | None:
+    """What the run was last trained in."""
+    try:
+        status = run.status()
+    except NanolmError:  # there is none yet, or it is damaged
+        return None
+    return str(status["precision"]).rpartition(" ")[2] if "precision" in status else None
 
 
 def run_info(setup: Setup, run: Run, until: float = 1.0) -> RunInfo:

@@ -24,6 +24,7 @@ from nanolm.text import escape_controls
 from nanolm.training.display import duration
 from nanolm.training.loop import Session, evaluate
 from nanolm.training.metrics import COLUMNS
+from nanolm.training.output import announced
 
 CURVES = ("loss.png", "perplexity.png", "bits_per_byte.png")
 LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.csv")  # final once the run is finished
@@ -41,11 +42,12 @@ def finish(session: Session, console: Console) -> float:
         write_test_bits(session, test)
         figures |= {"test_bpb": test.bpb, "test_loss": test.loss, "test_ppl": test.perplexity}
         figures["test_unk_rate"] = test.unk_rate
-    with session.stop.at_once():
+    with session.stop.at_once(), announced("computing the floor"):
         figures |= {f"{split}_floor": floor_bpb(setup.config.data, setup.corpus, split) for split in ("val", "test")}
     figures |= {"step": progress.step, "epochs": progress.step / setup.steps_per_epoch, "tokens": progress.tokens}
     figures |= {"seconds": progress.seconds, "tokens_per_s": progress.tokens / progress.training}
-    draw_curves(session, figures["val_floor"])
+    with announced("drawing the curves"):
+        draw_curves(session, figures["val_floor"])
     samples = write_samples(session)
     figures["memory_mb"] = peak_memory(setup.device)
     run.list_files(*(name for name in LATE_FILES if (run.folder / name).exists()))
@@ -89,7 +91,7 @@ def write_samples(session: Session) -> list[tuple[str, str]]:
 
     decode = dataclasses.replace(config.decode, num_return_sequences=1)
     try:
-        with session.stop.at_once():
+        with session.stop.at_once(), announced("writing samples"):
             generator = load(session.run.folder, device=str(session.setup.device))
             texts = generator.generate(prompts, decode=decode, seed=config.seed)
     except NanolmError as error:

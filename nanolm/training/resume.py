@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from nanolm.config import plain
-from nanolm.errors import ConfigError, RunError
+from nanolm.errors import ConfigError
 from nanolm.runs.find import find_run
 from nanolm.runs.run import Run
 from nanolm.tracking.base import TrackingConfig
 from nanolm.training.config import TrainConfig, train_config
 
 BUDGET = ("epochs", "minutes", "tokens")
-CHANGEABLE = (*BUDGET, "tracking", "device")
+CHANGEABLE = (*BUDGET, "tracking", "device", "data")  # of the data only where it lies; its contents are compared
 
 
 def typed_keys(overrides: Sequence[str]) -> list[str]:
@@ -30,19 +30,21 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
     """The run that `config.resume` names and its own config, with the budget, tracking and device typed anew."""
     run = Run.open(find_run(str(config.resume), config.outputs))
     keys = typed_keys(overrides)
-    for key in keys:
-        if _root(key) not in (*CHANGEABLE, "outputs", "resume"):
-            mend = f"only {', '.join(CHANGEABLE)} can be changed; leave it out, or start a new run with init="
-            raise ConfigError(f"{key}: a resumed run keeps its own; {mend}{config.resume}")
     own = train_config(run.config)
+    for key in keys:
+        if not _may_change(key, config, own):
+            mend = f"only {', '.join(BUDGET)}, tracking, device and data.path can be changed"
+            mend += f"; leave it out, or start a new run with init={config.resume}"
+            raise ConfigError(f"{key}: a resumed run keeps its own; {mend}")
     if budget := {name: getattr(config, name) for name in BUDGET if name in keys}:
         own = replace(own, **{"minutes": None, "tokens": None, **budget})
-    elif run.finished():
-        raise RunError(f"{run.folder}: is finished; give a larger budget to go on, as in epochs={own.epochs * 2:g}")
     if not run.folder.resolve().is_relative_to(Path(own.outputs).resolve()):  # moved here, or a stranger's
         own = replace(own, outputs=config.outputs)
     for key in keys:
-        if key in ("device", "outputs"):
+        if key == "data.path":
+            moved: dict[str, Any] = {"path": getattr(config.data, "path", None)}
+            own = replace(own, data=replace(own.data, **moved))
+        elif key in ("device", "outputs"):
             own = replace(own, **{key: getattr(config, key)})
     return run, replace(own, tracking=resumed_tracking(own.tracking, config.tracking, keys))
 
@@ -62,6 +64,18 @@ def resumed_tracking(own: TrackingConfig, typed: TrackingConfig, keys: Sequence[
             name = key.removeprefix("tracking.")
             own = replace(own, **{name: getattr(typed, name)})
     return own
+
+
+def _may_change(key: str, config: TrainConfig, own: TrainConfig) -> bool:
+    if _root(key) == "data":  # data=files is typed for data.path=NEW to be understood
+        return key == "data.path" or (key == "data" and config.data.name == own.data.name)
+    return _root(key) in (*CHANGEABLE, "outputs", "resume")
+
+
+def is_complete(run: Run, config: TrainConfig) -> bool:
+    """Whether the run is finished and `config`, which is its own or `resumed` from it, asks for no other budget."""
+    before = train_config(run.config)
+    return run.finished() and all(getattr(before, name) == getattr(config, name) for name in BUDGET)
 
 
 def initialised(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainConfig]:

@@ -21,6 +21,7 @@ from nanolm.model.transformer import Transformer
 from nanolm.runs.run import Run
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.training.config import TrainConfig
+from nanolm.training.output import announced
 
 LONGEST_CONTEXT = 1024  # tokens, where the data chooses
 LENGTHS = 10  # of batches on a GPU, which plans its memory and kernels anew for each
@@ -81,9 +82,12 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
         mend = f"the tokenizer of the run reads {tokenizer.normalise} text; give data.normalise={tokenizer.normalise}"
         raise ConfigError(f"data.normalise={config.data.normalise}: {mend}")
     cache = Path(config.outputs) / "cache"
-    corpus = load_corpus(config.data, cache)
-    tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus, cache)
-    encoded = encode_corpus(corpus, tokenizer, cache)
+    with announced("reading the documents"):
+        corpus = load_corpus(config.data, cache)
+    with announced("fitting the tokenizer"):
+        tokenizer = tokenizer or fit_tokenizer(config.tokenizer, corpus, cache)
+    with announced("turning the documents into ids"):
+        encoded = encode_corpus(corpus, tokenizer, cache)
     context = config.model.context or natural_context(encoded["train"])
     config = replace(config, model=replace(config.model, context=context))
     multiple = padding_multiple(device.type, context)

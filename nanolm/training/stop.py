@@ -1,4 +1,4 @@
-"""Stopping when asked: SIGINT (ctrl-C) and SIGTERM let the step end and the state be saved.
+"""Stopping when asked: ctrl-C, SIGTERM and a closed terminal (SIGHUP) let the step end and the state be saved.
 
 In: signals. Out: `stop.signal`, which the loop looks at after every step; StopNow inside `stop.at_once()`.
 """
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 
 class StopNow(BaseException):
@@ -18,7 +18,10 @@ class StopNow(BaseException):
 
 
 class Stop:
-    """Catches the signals while it is entered. A second ctrl-C ends the program where it stands."""
+    """Catches the signals while it is entered, but for those that nohup or a shell ignores for this process.
+
+    A second ctrl-C ends the program where it stands.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -27,7 +30,8 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,16 +6,14 @@ made. A failure or a stop leaves its word in status.json, and the last checkpoin
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from signal import Signals
 
-import torch
 from rich.console import Console
 
 from nanolm.config import fill, plain
-from nanolm.errors import ConfigError, NanolmError, RunError
+from nanolm.errors import ConfigError, RunError
 from nanolm.files import write_json
 from nanolm.runs.folders import new_folder
 from nanolm.runs.run import BEST, LAST, Run
@@ -26,18 +24,18 @@ from nanolm.training.checkpoint import load_checkpoint
 from nanolm.training.config import TrainConfig
 from nanolm.training.display import Display, show_setup
 from nanolm.training.distributed import lend, processes, together
+from nanolm.training.ending import NO_MEMORY, ending, is_memory, refusal
 from nanolm.training.loop import Session, fit, fulfilled
 from nanolm.training.metrics import Metrics
+from nanolm.training.output import announced, lasting_output
 from nanolm.training.plan import Plan, make_plan
 from nanolm.training.progress import Progress
 from nanolm.training.records import environment, first_status, run_info
 from nanolm.training.report import LATE_FILES, finish
-from nanolm.training.resume import CHANGEABLE, initialised, resumed
+from nanolm.training.resume import CHANGEABLE, initialised, is_complete, resumed
 from nanolm.training.rung import rung_step, stop_at_rung
 from nanolm.training.setup import Setup, load_weights, set_up
-from nanolm.training.stop import Stop, StopNow
-
-NO_MEMORY = "no memory left on the GPU; lower batch_size and raise accumulate"
+from nanolm.training.stop import Stop
 
 
 def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | None = None, until: float = 1.0) -> float:
@@ -48,7 +46,7 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
     (`rung.py`); then the score there is returned. Raises NanolmError for a mistake, SystemExit with 128 + the number
     of a signal once everything is saved.
     """
-    with together(config.device) as first:
+    with lasting_output(), together(config.device) as first:
         if not first:
             lend()
             return math.nan
@@ -58,13 +56,26 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
                 with run.hold():
                     return work(setup, run, Progress(), until)
             run, config = resumed(config, overrides)
+            if is_complete(run, config):
+                return say_complete(run, config)
             with run.hold():
                 setup, progress = restore(config, run)
                 return work(setup, run, progress, until)
         except OSError as error:
             raise RunError(refusal(error, Path(config.outputs))) from error
-        except torch.OutOfMemoryError as error:
-            raise RunError(NO_MEMORY) from error
+        except (MemoryError, RuntimeError) as error:
+            if is_memory(error):
+                raise RunError(NO_MEMORY) from error
+            raise
+
+
+def say_complete(run: Run, config: TrainConfig) -> float:
+    """Says that there is nothing to do, and how to go on; the run's best val bits per byte."""
+    status = run.status()
+    epochs = 2 * max(1, round(status.get("epochs", config.epochs)))
+    print(f"{run.folder}: is complete, {status['val_bpb']:.4f} bits per byte on val; nothing is done")
+    print(f"a larger budget goes on with it, as in: python train.py resume={run.folder} epochs={epochs}")
+    return float(status["val_bpb"])
 
 
 def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) -> tuple[Run, Setup]:
@@ -95,7 +106,7 @@ def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
     if processes() > 1 and setup.device.index is not None:
         raise ConfigError(f"device={setup.device}: torchrun gives each process its own; give device=cuda")
     if setup.corpus.fingerprint != old["corpus"]:
-        mend = f"put it back, or start a new run with init={run.folder}"
+        mend = f"give data.path= of the text as it was, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
     plan = old | make_plan(setup, old)
     progress = load_checkpoint(run.folder, setup)
@@ -159,33 +170,5 @@ def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> floa
     finally:
         with suppress(OSError):  # of a full disk: said already
             metrics.file.close()
-        tracker.close(status)
-
-
-@contextmanager
-def ending(run: Run, progress: Progress, stop: Stop) -> Iterator[None]:
-    """Writes into status.json what ended the work inside; a full disk and a full GPU become one line."""
-    try:
-        yield
-    except BaseException as error:
-        stopped = isinstance(error, StopNow | KeyboardInterrupt)
-        line = str(error) if isinstance(error, NanolmError) else repr(error)
-        if isinstance(error, OSError):
-            line = refusal(error, run.folder)
-        elif isinstance(error, torch.OutOfMemoryError):
-            line = f"{run.folder}: {NO_MEMORY}"
-        end = {"state": "interrupted"} if stopped else {"state": "failed", "error": line}
-        with suppress(NanolmError):  # a full disk; what ended the run is said in any case
-            run.update_status(**end, step=progress.step, seconds=progress.seconds)
-        if isinstance(error, StopNow):
-            name, mend = Signals(stop.signal or 0).name, f"python train.py resume={run.folder}"
-            print(f"stopped by {name} after step {progress.step}, all saved; go on: {mend}")
-            raise SystemExit(128 + (stop.signal or 0)) from None
-        if isinstance(error, OSError | torch.OutOfMemoryError):
-            raise RunError(line) from error
-        raise
-
-
-def refusal(error: OSError, folder: Path) -> str:
-    """A full or read-only disk in one line."""
-    return f"{error.filename or folder}: {error.strerror}; check free space and permissions"
+        with announced("waiting for W&B to finish"):
+            tracker.close(status)
