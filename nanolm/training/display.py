@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from nanolm.corpus.corpus import advise
 from nanolm.text import escape_controls
 from nanolm.training.distributed import processes
 from nanolm.training.setup import Setup
@@ -32,7 +33,8 @@ def show_setup(setup: Setup, steps: int, compiled: bool) -> None:
         "machine": f"{device}, {setup.precision}{', compiled' if compiled else ''}",
         "plan": f"{steps:,} steps, {steps / setup.steps_per_epoch:.3g} epochs, optimizer {setup.config.optim.name}",
     }
-    print(*(escape_controls(f"{name:<10} {line}") for name, line in lines.items()), *setup.corpus.notes, sep="\n")
+    notes = advise(setup.corpus, setup.tokenizer, setup.encoded)
+    print(*map(escape_controls, [*(f"{name:<10} {line}" for name, line in lines.items()), *notes]), sep="\n")
 
 
 class Display:

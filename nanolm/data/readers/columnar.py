@@ -8,7 +8,7 @@ import io
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -23,24 +23,32 @@ _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream; pyarrow takes the end of the 
 
 def read_parquet(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
     """The texts in one column of a parquet file."""
-    arrow = _pyarrow(source)
-    from pyarrow import parquet
-
-    def batches(file: IO[bytes], path: list[str]) -> Iterator[Any]:
-        # a name that isn't there would give no rows, without an error
-        return parquet.ParquetFile(file).iter_batches(batch_size=ROWS, columns=[".".join(path)])
-
-    return _texts(source, options.column, arrow, lambda file: parquet.ParquetFile(file).schema_arrow.names, batches)
+    return _texts(source, options.column, _open_parquet)
 
 
 def read_arrow(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
     """The texts in one column of an Arrow file (also called Feather) or an Arrow stream."""
-    arrow = _pyarrow(source)
+    return _texts(source, options.column, _open_arrow)
+
+
+Table = tuple[Any, Callable[[list[str]], Iterator[Any]]]  # its schema, and the batches of rows that hold a column
+
+
+def _open_parquet(file: IO[bytes]) -> Table:
+    from pyarrow import parquet
+
+    table = parquet.ParquetFile(file)
+    return table.schema_arrow, lambda path: table.iter_batches(batch_size=ROWS, columns=[".".join(path)])
+
+
+def _open_arrow(file: IO[bytes]) -> Table:
     from pyarrow import ipc
 
-    def batches(file: IO[bytes], path: list[str]) -> Iterator[Any]:
-        table = _open_arrow(ipc, file)
-        if hasattr(table, "num_record_batches"):
+    is_stream = file.peek(6)[:6] != b"ARROW1"  # type: ignore[attr-defined]
+    table = ipc.open_stream(file) if is_stream else ipc.open_file(file)
+
+    def batches(path: list[str]) -> Iterator[Any]:
+        if not is_stream:
             yield from (table.get_batch(number) for number in range(table.num_record_batches))
             return
         yield from table
@@ -48,29 +56,40 @@ def read_arrow(source: Source, options: ReadOptions, counts: Counter[str]) -> It
         if file.read() != _END:
             raise EOFError("the stream has no end")
 
-    return _texts(source, options.column, arrow, lambda file: _open_arrow(ipc, file).schema.names, batches)
+    return table.schema, batches
 
 
-def _open_arrow(ipc: Any, file: IO[bytes]) -> Any:
-    file.seek(0)
-    is_file = file.read(6) == b"ARROW1"
-    file.seek(0)
-    return ipc.open_file(file) if is_file else ipc.open_stream(file)
-
-
-def _texts(source: Source, name: str, arrow: Any, names: Any, batches: Any) -> Iterator[str]:
+def _texts(source: Source, column: str, open_table: Callable[[IO[bytes]], Table]) -> Iterator[str]:
     """The texts of the column in every batch of rows."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise DataError(f"{source}: reading it needs pyarrow; pip install pyarrow") from error
     row = 0
     try:
         with _seekable(source) as file:
-            path = column_path(source, name, names(file))
-            for column in (batch.column(path[0]) for batch in batches(file, path)):
-                for first in range(0, len(column), ROWS):
-                    for value in column.slice(first, ROWS).to_pylist():
+            schema, batches = open_table(file)
+            path = _schema_path(source, column, schema)
+            for values in (batch.column(path[0]) for batch in batches(path)):
+                for first in range(0, len(values), ROWS):
+                    for value in values.slice(first, ROWS).to_pylist():
                         row += 1
                         yield cell_text(f"{source}: row {row}", path, value)
-    except (arrow.ArrowException, UnicodeDecodeError, *UNREADABLE) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, *UNREADABLE) as error:
         raise DataError(f"{source}: can't be read after row {row}: {first_line(error)}; fetch it again") from error
+
+
+def _schema_path(source: Source, column: str, schema: Any) -> list[str]:
+    """The names that lead to the column; of one that isn't there, parquet would give no rows without an error."""
+    path = column_path(source, column, schema.names)
+    kind = schema.field(path[0]).type
+    for name in path[1:]:
+        if not hasattr(kind, "fields"):
+            break
+        names = [field.name for field in kind.fields]
+        column_path(source, name, names)
+        kind = kind.field(name).type
+    return path
 
 
 @contextmanager
@@ -83,12 +102,4 @@ def _seekable(source: Source) -> Iterator[IO[bytes]]:
             with tempfile.TemporaryFile() as copy:
                 shutil.copyfileobj(file, copy)
                 copy.seek(0)
-                yield copy
-
-
-def _pyarrow(source: Source) -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise DataError(f"{source}: reading it needs pyarrow; pip install pyarrow") from error
-    return pyarrow
+                yield io.BufferedReader(copy)  # type: ignore[type-var]

@@ -1,0 +1,417 @@
+"""Every form of text that people have on disk is read whole, or refused in one line that says the mend."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import pickle
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+import zstandard
+from pyarrow import feather, ipc, parquet
+
+from nanolm.data.files import Files
+from nanolm.errors import ConfigError, DataError
+
+STORY = "“Don’t,” she said — the naïve café owner’s £5 wasn’t enough…\nНо это просто.\n"
+ZSTD = zstandard.ZstdCompressor()
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": ZSTD.compress,
+}
+
+
+def documents(path: Any, **how: Any) -> list[str]:
+    """What `data=files` makes of the files; the counts must add up."""
+    counts: Counter[str] = Counter()
+    found = list(Files(path=path if isinstance(path, list) else str(path), **how).documents(counts))
+    assert len(found) == counts["read"] - counts["blank"] - counts["ragged"]
+    return found
+
+
+def complaint(path: Path, **how: Any) -> str:
+    with pytest.raises(DataError) as error:
+        documents(path, **how)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def put(path: Path, data: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+# Encodings and the ends of lines.
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_marks_and_line_ends_mean_the_same(tmp_path: Path, encoding: str, end: str) -> None:
+    rows = [json.dumps({"text": line}) for line in STORY.splitlines()]
+    forms = {"a.txt": STORY, "a.csv": "text\n" + STORY.replace("“Don’t,” ", ""), "a.jsonl": "\n".join(rows) + "\n"}
+    for name, text in forms.items():
+        path = put(tmp_path / name, text.replace("\n", end).encode(encoding))
+        assert [text.strip("\n") for text in documents(path)] == [
+            line.replace("“Don’t,” ", "") if name == "a.csv" else line for line in STORY.splitlines()
+        ]
+    quoted = put(tmp_path / "b.csv", f'text{end}"one{end}two"{end}'.encode(encoding))
+    assert documents(quoted) == ["one\ntwo"]
+    assert documents(put(tmp_path / "b.txt", f"a{end}b{end}{end}c".encode(encoding)), document="paragraph") == [
+        "a\nb\n",
+        "c",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("“Don’t,” she said — the café owner’s £5 wasn’t enough…\n" * 3, "cp1252"),
+        ("Привет, мир. Это просто текст на русском языке.\n", "cp1251"),
+        ("东京是日本的首都。我们在这里写一些中文的句子。\n", "gb18030"),
+        ("東京は日本の首都です。とても大きい町です。\n", "shift_jis"),
+    ],
+)
+def test_another_encoding_is_guessed_and_read_when_told(tmp_path: Path, text: str, encoding: str) -> None:
+    path = put(tmp_path / "a.txt", b"plain\n" + text.encode(encoding))
+    said = complaint(path)
+    assert f"line 2, byte 1: not UTF-8; it looks like {encoding}: data.encoding={encoding} reads it" in said
+    assert "".join(documents(path, encoding=encoding)) == "plain\n" + text
+    assert "not ascii throughout" in complaint(path, encoding="ascii")
+
+
+@pytest.mark.parametrize("guess", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_not_taken_for_nuls(tmp_path: Path, guess: str) -> None:
+    path = put(tmp_path / "a.txt", "Once upon a time\nthere was\n".encode(guess))
+    assert f"looks like {guess} without a byte order mark; data.encoding={guess} reads it" in complaint(path)
+    assert documents(path, encoding=guess) == ["Once upon a time\n", "there was\n"]
+
+
+@pytest.mark.parametrize("encoding", ["latin7000", "", "base64", "rot13", "a\0b"])
+def test_an_encoding_that_is_none(encoding: str) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.encoding=.*: no such encoding"):
+        Files(path="a.txt", encoding=encoding)
+
+
+# Packed.
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_packed_files_are_read_whole_or_refused(tmp_path: Path, ending: str) -> None:
+    pack = PACKERS[ending]
+    first, second = pack(b"one\n" * 5000), pack(b"two\n" * 5000)
+    for name in (f"a.txt{ending}", f"A.TXT{ending.upper()}", "a.txt"):  # by content, whatever the name
+        assert documents(put(tmp_path / name, first + second)) == ["one\n"] * 5000 + ["two\n"] * 5000
+    for damaged in (first[:-5], first + second[:-5], first + b"garbage", first[:20] + b"\x99" + first[21:]):
+        assert "can't be read after" in complaint(put(tmp_path / f"b.txt{ending}", damaged))
+    assert documents(put(tmp_path / f"c.csv{ending}", pack(b"id,text\n1,yes\n"))) == ["yes"]
+    assert documents(put(tmp_path / f"d.txt{ending}", pack(b""))) == []
+
+
+def test_padding_and_skippable_frames(tmp_path: Path) -> None:
+    padded = lzma.compress(b"one\n") + bytes(8) + lzma.compress(b"two\n") + bytes(4)
+    assert documents(put(tmp_path / "a.txt.xz", padded)) == ["one\n", "two\n"]
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    frames = skipped + ZSTD.compress(b"one\n") + skipped + ZSTD.compress(b"two\n")
+    assert documents(put(tmp_path / "a.txt.zst", frames)) == ["one\n", "two\n"]
+    assert documents(put(tmp_path / "a.txt.gz", gzip.compress(b"one\n") + bytes(512))) == ["one\n"]
+
+
+def zipped(path: Path, members: dict[str, bytes | str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_a_zip_gives_all_its_texts(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {
+        "w/b.txt": "two\n",
+        "w/a.txt": "one\n",
+        "__MACOSX/._a.txt": "x",
+        "README.md": "x",
+    }
+    path = zipped(tmp_path / "a.zip", {**members, "w/c.txt": lzma.compress(b"three\n")})
+    assert documents(path) == ["one\n", "two\n", "three\n"]
+    assert documents(path / "w/b.txt") == ["two\n"]
+    assert documents(path / "*/[ab].txt") == ["one\n", "two\n"]
+    assert documents(str(tmp_path / "*.zip")) == ["one\n", "two\n", "three\n"]
+    assert "holds no file" in complaint(path / "w/missing.txt")
+    assert "holds .csv, .txt files; choose with a glob" in complaint(
+        zipped(tmp_path / "b.zip", {"a.txt": "x", "a.csv": "x"})
+    )
+    data = bytearray(path.read_bytes())
+    assert "not a whole zip" in complaint(put(tmp_path / "c.zip", bytes(data[:-30])))
+    data[data.index(b"two") if b"two" in data else 40] ^= 0xFF
+    assert "can't be read after" in complaint(put(tmp_path / "d.zip", bytes(data)))
+    tables = zipped(tmp_path / "e.zip", {"a.parquet": table({"text": ["yes"]})})
+    assert documents(tables) == ["yes"]
+
+
+# Tables.
+
+
+def table(columns: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,text\n1,one; two\n",
+        "id;text\n1;one; two\n".replace("; ", ", "),
+        "sep=;\nid;text\n1;one, two\n",
+        "id\ttext\n1\tone, two\n",
+        "id|text\n1|one, two\n",
+        "text\none two\n",
+        "id,text,\n1,one two,\n",
+        "id,text\n1,one two,,\n",
+        "\ufeffid,text\n1,one two\n",
+    ],
+)
+def test_the_delimiter_is_found(tmp_path: Path, text: str) -> None:
+    [found] = documents(put(tmp_path / "a.csv", text))
+    assert found.replace(";", "").replace(",", "") == "one two"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text\n1,a\n2,b\n", "line 2 has 2 cells, the header 1, and no row is like the header; mend the header"),
+        ("sep=;\nid;text\n1;a;b\n", "line 3 has 3 cells, the header 2"),
+        ("id,text,text\n1,a,b\n", "2 columns are called 'text'; rename all but one"),
+        ("id;plot\n1;a\n", "no column 'text'; data.column must be one of 'id', 'plot'"),
+        ('id,text\n1,"a\n', "line 2: not a csv row"),
+        ("\n", "no column 'text'; data.column must be one of (it has none)"),
+    ],
+)
+def test_a_table_that_is_wrong_names_the_line(tmp_path: Path, text: str, message: str) -> None:
+    assert message in complaint(put(tmp_path / "a.csv", text))
+
+
+def test_a_column_inside_objects(tmp_path: Path) -> None:
+    rows = [{"meta": {"text": "in"}, "id": 1}, {"meta": None}, {"meta.text": "flat", "meta": {"text": "no"}}]
+    path = put(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert documents(path, column="meta.text") == ["in", "flat"]
+    assert "line 1: 'meta' is dict, not text; choose another data.column; inside it are 'text'" in complaint(
+        path, column="meta"
+    )
+    assert "line 1: no column 'name'; data.column must be one of 'text'" in complaint(path, column="meta.name")
+    assert "line 1: 'id' has nothing inside" in complaint(path, column="id.text")
+    structs = {"meta": [{"text": "in"}, None]}
+    assert documents(put(tmp_path / "a.parquet", table(structs)), column="meta.text") == ["in"]
+    flat = put(tmp_path / "b.parquet", table(structs | {"meta.text": ["flat", "too"]}))
+    assert documents(flat, column="meta.text") == ["flat", "too"]
+    assert "no column 'name'" in complaint(tmp_path / "a.parquet", column="meta.name")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"text": "one"}, {"text": "two"}]',
+        ' [\n {"text": "one"} ,\n {"text":\n "two"}\n]\n',
+        '["one", "two"]',
+        '{"text": "one"}\n{"text": "two"}\n',
+        '{\n "text": "one"\n}\n{"text": "two"}',
+        '\ufeff[{"text": "one"},{"text": "two"}]',
+    ],
+)
+def test_json_of_any_layout(tmp_path: Path, text: str) -> None:
+    assert documents(put(tmp_path / "a.json", text)) == ["one", "two"]
+
+
+def test_json_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    texts = [str(n) * 50_000 for n in range(9)] + ["x"] * 9000
+    rows = [{"text": text, "id": 1.5} for text in texts]
+    for indent in (None, 1):
+        assert documents(put(tmp_path / "a.json", json.dumps(rows, indent=indent))) == texts
+    assert documents(put(tmp_path / "a.ndjson", "\n".join(map(json.dumps, rows)))) == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"text": "one"}, {"text": "two"}', "ends or breaks off after row 2, without a ]"),
+        ('[{"text": "one"} {"text": "two"}]', "ends or breaks off after row 1, without a ]"),
+        ('[{"text": "one"}, {"text": "tw', "row 2: not JSON"),
+        ('[{"text": "one"}, {"text": x' + " " * 200_000, "row 2: not JSON"),
+        ("[1]", "row 1: int instead of a JSON object"),
+        ('{"data": []}', "row 1: no column 'text'; data.column must be one of 'data'"),
+        ("[" * 100_000, "row 1: not JSON"),
+    ],
+)
+def test_json_that_is_wrong_names_the_row(tmp_path: Path, text: str, message: str) -> None:
+    assert message in complaint(put(tmp_path / "a.json", text))
+
+
+def test_a_mark_inside_jsonl_is_no_text(tmp_path: Path) -> None:
+    one = '\ufeff{"text": "one"}\n'
+    assert documents(put(tmp_path / "a.jsonl", one + one.replace("one", "two"))) == ["one", "two"]
+
+
+KINDS = [pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "dictionary"], ids=str)
+@pytest.mark.parametrize("form", ["parquet", "arrow file", "arrow stream"])
+def test_tables_by_columns(tmp_path: Path, kind: Any, form: str) -> None:
+    texts = [*map(str, range(1000)), None, "é"]
+    column = pyarrow.array(texts).dictionary_encode() if kind == "dictionary" else pyarrow.array(texts).cast(kind)
+    made = pyarrow.table({"id": range(1002), "text": column})
+    path = tmp_path / "a"  # no ending: told by content
+    if form == "parquet":
+        parquet.write_table(made, path)
+    elif form == "arrow file":
+        feather.write_feather(made, path)
+    else:
+        with ipc.new_stream(path, made.schema) as stream:
+            stream.write_table(made, max_chunksize=100)
+    expected = [text for text in texts if text]
+    assert documents(path) == expected
+    data = path.read_bytes()
+    assert documents(put(tmp_path / "b.gz", gzip.compress(data))) == expected
+    for size in (len(data) - 8, len(data) // 2, 10):  # an Arrow stream without its last 8 bytes looks whole to pyarrow
+        cut = put(tmp_path / "cut", data[:size])
+        assert "can't be read after row" in complaint(cut, format=form.split()[0])
+    assert "no column 'plot'; data.column must be one of 'id', 'text'" in complaint(path, column="plot")
+    assert "row 1: 'id' is int, not text" in complaint(path, column="id")
+
+
+def test_a_folder_that_datasets_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    made = datasets.Dataset.from_dict({"text": [f"text {n}" for n in range(30)], "meta": [{"title": "t"}] * 30})
+    made.save_to_disk(tmp_path / "one", num_shards=12)
+    assert documents(tmp_path / "one") == made["text"][:]
+    assert documents(tmp_path / "one", column="meta.title") == ["t"] * 30
+    datasets.DatasetDict(train=made, validation=made.select([3])).save_to_disk(tmp_path / "both")
+    said = complaint(tmp_path / "both")
+    assert "holds the splits train, validation; give data.train_path=" in said
+    config = Files(train_path=str(tmp_path / "both/train"), val_path=str(tmp_path / "both/validation"))
+    assert {split: len(list(texts)) for split, texts in config.official_splits(Counter()).items()} == {
+        "train": 30,
+        "val": 1,
+    }
+
+
+# Paths.
+
+
+def test_a_folder_of_shards(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        put(tmp_path / f"deep/part-{number:02}.parquet", table({"text": [str(number)]}))
+    put(tmp_path / "README.md", "about")
+    put(tmp_path / ".cache/x.parquet", "no")
+    assert documents(tmp_path) == ["1", "2", "10"]
+    put(tmp_path / "more.csv", "text\n")
+    assert f"holds .csv, .parquet files; choose with a glob, as {tmp_path}/*.parquet" in complaint(tmp_path)
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "is a pipe or device, and a text is read more than once" in complaint(tmp_path / "pipe")
+    for address in ("s3://bucket/a.txt", "ftp://host/a.txt"):
+        with pytest.raises(DataError, match=r"can't read \w+:// addresses; download the file and give its path"):
+            documents(address)
+    assert "is a file and no zip" in complaint(put(tmp_path / "a.txt", "x") / "inside.txt")
+
+
+def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+    class Bad:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    for name in ("meta.pkl", "meta", "model.pt"):
+        assert "is a pickle, which can run code" in complaint(put(tmp_path / name, pickle.dumps(Bad())))
+    assert not (tmp_path / "made").exists()
+
+
+def test_other_names_are_read_when_told(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.log", "one\ntwo\n")
+    assert "can't tell what .log files are" in complaint(path)
+    assert documents(path, format="text") == ["one\n", "two\n"]
+    assert documents(put(tmp_path / "b.dat", "text\none\n"), format="csv") == ["one"]
+    for name in ("a.train", "a.dev", "wiki.test.tokens", "wiki.train.raw", "A.TXT", "plain"):
+        assert documents(put(tmp_path / name, "one\n")) == ["one\n"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b" \r\n\r\n", b"\xef\xbb\xbf", b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json"])
+def test_a_file_of_nothing_gives_nothing(tmp_path: Path, data: bytes, name: str) -> None:
+    assert documents(put(tmp_path / name, data)) == []
+
+
+# Documents within plain text.
+
+
+def test_a_separator_never_becomes_text(tmp_path: Path) -> None:
+    stories = "Once.\n\nThere was.\n<|endoftext|>\nTwice.\n<|endoftext|>\n<|endoftext|>Three<|endoftext|>four"
+    path = put(tmp_path / "a.txt", stories)
+    said = complaint(path)
+    assert "holds <|endoftext|>" in said
+    assert "data.separator='<|endoftext|>' parts its documents there, data.separator='' takes the mark as text" in said
+    expected = ["Once.\n\nThere was.\n", "Twice.\n", "Three", "four"]
+    assert documents(path, separator="<|endoftext|>") == expected
+    assert len(documents(path, separator="")) == 6
+    with pytest.raises(ConfigError, match=r"data\.separator: must stand in one line"):
+        Files(path="a", separator="\n\n")
+
+
+WIKI = """
+ = First <unk> =
+
+ It cost 0 @.@ 7 , or 1 @,@ 000 red @-@ tipped ones .
+
+ = = Section = =
+
+ x = y = z
+ = not a title , for no line is blank before =
+
+ = Second =
+
+ End .
+"""
+
+
+def test_wikitext_articles(tmp_path: Path) -> None:
+    path = put(tmp_path / "wiki.train.tokens", WIKI)
+    first, second = documents(path, document="article", unescape=True)
+    assert first.startswith(" = First <unk> =\n\n It cost 0.7 , or 1,000 red-tipped ones .\n\n = = Section")
+    assert first.rstrip().endswith("= not a title , for no line is blank before =")
+    assert second == " = Second =\n\n End .\n"
+    rows = {"text": [line if line else "" for line in WIKI.splitlines()]}  # as the Hub has it: a row is a line
+    assert documents(put(tmp_path / "a.parquet", table(rows)), document="article", unescape=True) == [first, second]
+    [said] = Files(path=str(path)).advice(Counter())
+    assert "looks like WikiText; data.document=article makes each article a document" in said
+    assert Files(path=str(path), document="article").advice(Counter()) == []
+
+
+def wrapped(text: str, width: int = 70) -> str:
+    import textwrap
+
+    return "\n\n".join(textwrap.fill(part, width) for part in text.split("\n\n"))
+
+
+def test_hard_wrapped_prose_is_noticed(tmp_path: Path) -> None:
+    prose = "\n\n".join("It was a long way to the city and nobody had been there for years. " * 6 for _ in range(6))
+    one = prose.replace("\n\n", "")
+    [said] = Files(path=str(put(tmp_path / "a.txt", wrapped(prose)))).advice(Counter())
+    assert "data.document=paragraph takes paragraphs and data.document=file the whole file" in said
+    [said] = Files(path=str(put(tmp_path / "b.txt", wrapped(one)))).advice(Counter())
+    assert "lines that break within sentences; data.document=file the whole file" in said
+    for fine in (prose.replace("\n\n", "\n"), "one\ntwo\n" * 20, "first { a\n  b\n" * 3):
+        assert Files(path=str(put(tmp_path / "c.txt", fine))).advice(Counter()) == []
+    assert Files(path=str(tmp_path / "a.txt"), document="paragraph").advice(Counter()) == []
