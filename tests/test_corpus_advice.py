@@ -10,7 +10,7 @@ import pytest
 
 from nanolm.corpus.corpus import SPLITS, Corpus, advise, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.files import Files
-from nanolm.errors import DataError
+from nanolm.errors import ConfigError, DataError
 from nanolm.tokenizer.bpe import BPEConfig
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
@@ -116,7 +116,9 @@ PARTS = {"train": ["a b", "c d", "c d", "e f", "g h"], "val": ["e f", "i j", "i 
 
 
 def official(folder: Path, **how: Any) -> Files:
-    paths = {f"{split}_path": put(folder / f"{split}.txt", "\n".join(lines)) for split, lines in PARTS.items()}
+    paths: dict[str, Any] = {
+        f"{split}_path": put(folder / f"{split}.txt", "\n".join(lines)) for split, lines in PARTS.items()
+    }
     return Files(**paths, **how)
 
 
@@ -140,8 +142,11 @@ def test_official_splits_stay_and_overlaps_leave_train(tmp_path: Path) -> None:
 
 
 def test_official_splits_need_train_and_val(tmp_path: Path) -> None:
-    for given in ({"train_path": "a"}, {"path": "a", "val_path": "b"}, {"val_path": "a", "test_path": "b"}, {}):
-        with pytest.raises(Exception, match=r"give data\.path=FILE alone, or data\.train_path, val_path and test_path"):
+    wrong: list[dict[str, Any]] = [{"train_path": "a"}, {"path": "a", "val_path": "b"}, {"val_path": "a"}, {}]
+    for given in wrong:
+        with pytest.raises(
+            ConfigError, match=r"give data\.path=FILE alone, or data\.train_path, val_path and test_path"
+        ):
             Files(**given)
 
 
