@@ -233,6 +233,12 @@ def test_a_new_metric_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "watt hours" in fitting(cell_texts(table), 80)
 
 
+def test_a_knob_may_bear_the_header_of_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COLUMNS, "seconds", Column("minutes"))
+    table = table_of(({"minutes": 1.0}, {"seconds": 60}), ({"minutes": 2.0}, {"seconds": 120}))
+    assert fitting(cell_texts(table), 80).split().count("minutes") == 2
+
+
 @pytest.mark.parametrize("width", [80, 60, 200])
 def test_no_line_is_wider_than_the_terminal_and_nothing_is_lost(outputs: Path, width: int) -> None:
     for dims in (16, 8):

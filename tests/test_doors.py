@@ -169,3 +169,9 @@ def test_a_sweep_switched_on_by_its_key_is_a_sweep(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "2 failed" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} train.py --help | head -1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")

@@ -40,6 +40,9 @@ def door(verb: str, main: Callable[..., Any]) -> None:
         enter(verb, main, verbatim)
     except (hydra.errors.HydraException, OmegaConfBaseException, NanolmError) as error:
         complain(verb, error)
+    except BrokenPipeError:  # as of `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        raise SystemExit(128 + 13) from None
     except KeyboardInterrupt:
         print(f"{verb}.py: stopped", file=sys.stderr)
         raise SystemExit(130) from None

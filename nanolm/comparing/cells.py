@@ -40,20 +40,20 @@ def fitting(texts: pd.DataFrame, width: int) -> str:
     Every part begins with the first column. A last line names the columns that had no room.
     """
     short = texts.map(lambda text: text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
-    short = short.rename(columns={key: COLUMNS[key].header if key in COLUMNS else key for key in texts})
-    first, *rest = [(name, max([len(name), *short[name].map(len)]) + 2) for name in short]
-    parts: list[list[str]] = [[first[0]]]
-    used, left_out = first[1], list[str]()
-    for key, (name, size) in zip(list(texts)[1:], rest, strict=True):
-        if used + size <= width:
-            parts[-1].append(name)
-            used += size
+    headers = {key: COLUMNS[key].header if key in COLUMNS else key for key in texts}
+    sizes = {key: max([len(headers[key]), *short[key].map(len)]) + 2 for key in texts}
+    first, *others = texts
+    parts, used, left_out = [[first]], sizes[first], list[str]()
+    for key in others:
+        if used + sizes[key] <= width:
+            parts[-1].append(key)
+            used += sizes[key]
         elif key in COLUMNS and COLUMNS[key].extra:
-            left_out.append(name)
+            left_out.append(headers[key])
         else:
-            parts.append([first[0], name])
-            used = first[1] + size
-    blocks = [short[names].to_string(index=False) for names in parts]
+            parts.append([first, key])
+            used = sizes[first] + sizes[key]
+    blocks = [short[keys].to_string(index=False, header=[headers[key] for key in keys]) for keys in parts]
     if left_out:
         blocks.append(wrapped([f"in compare.csv and on the page: {', '.join(left_out)}"], width))
     return "\n\n".join(blocks)

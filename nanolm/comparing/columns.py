@@ -75,7 +75,7 @@ COLUMNS: dict[str, Column] = {  # in the order of the table; the knobs stand aft
     "vocabulary": _metric("vocabulary", "vocabulary", format_value),
     "embedding": Column("embedding", WHOLE, embedding, extra=True),
     "body": Column("body", WHOLE, body, extra=True),
-    "tokens_seen": _metric("tokens", "tokens", WHOLE),
+    "tokens_seen": _metric("tokens seen", "tokens", WHOLE),
     "seconds": _metric("seconds", "seconds", WHOLE),
     "tokens_per_s": _metric("tokens/s", "tokens_per_s", WHOLE),
     "memory_mb": _metric("MB", "memory_mb", WHOLE),
