@@ -1,8 +1,8 @@
-"""The words that every config dataclass shares: errors, range checks, and the table name -> class of each group.
+"""What every config dataclass shares: its knobs, checks of their ranges, and the table name -> class of each group.
 
-In: plain values. Out: NanolmError with one line that names the key and the mend. Knows neither Hydra nor torch.
-A group (`data`, `tokenizer`, `optim`, `decode`, `tracking`) is a folder of this package; every file in it that holds a
-dataclass with a `name` is an option of the group, so a new option needs no edit anywhere else.
+In: plain values. Out: filled dataclasses, or a ConfigError that names the key and the mend. Knows neither Hydra nor
+torch. A group (`data`, `tokenizer`, `optim`, `decode`, `tracking`) is a folder of this package; every dataclass with a
+`name` in one of its files is an option of the group, so a new option needs no edit anywhere else.
 """
 
 import dataclasses
@@ -56,8 +56,11 @@ def between(
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ConfigError(f"{key}: must be a number below 2^63")
     if not (low < value if open_low else low <= value) or not value <= high or not math.isfinite(value):
-        bounds = [f"{'above' if open_low else 'at least'} {low:g}"] * (low > -math.inf)
-        bounds += [f"at most {high:g}"] * (high < math.inf)
+        bounds = []
+        if low > -math.inf:
+            bounds.append(f"{'above' if open_low else 'at least'} {low:g}")
+        if high < math.inf:
+            bounds.append(f"at most {high:g}")
         raise ConfigError(f"{key}={value}: must be {' and '.join(bounds) or 'a finite number'}")
 
 

@@ -38,10 +38,19 @@ def one_line(error: BaseException) -> str:
         return _no_such_option(str(group).removesuffix(".yaml"), getattr(error, "options", None))
     if typed := getattr(error, "override", None):
         return _unreadable(str(typed))
-    cause = error if getattr(error, "full_key", None) else error.__cause__
-    if cause is None or not getattr(cause, "full_key", None):
-        return _squeeze(str(error))
-    return _about_key(cause)
+    cause = _about_a_key(error)
+    return _key_line(cause) if cause else _squeeze(str(error))
+
+
+def missing_key(error: BaseException) -> str | None:
+    """The full name of the key that there isn't, where that is the error."""
+    cause = _about_a_key(error)
+    return getattr(cause, "full_key", None) if str(cause).startswith("Key '") else None
+
+
+def _about_a_key(error: BaseException) -> BaseException | None:
+    """OmegaConf's error with a `full_key`, by itself or behind one of Hydra's."""
+    return next((one for one in (error, error.__cause__) if getattr(one, "full_key", None)), None)
 
 
 def _no_such_option(path: str, options: list[str] | None) -> str:
@@ -59,15 +68,17 @@ def _unreadable(override: str) -> str:
     return _squeeze(f"{key}={value}: can't be read; as text it goes in quotes, \"{key}='{quoted}'\"")
 
 
-def _about_key(cause: BaseException) -> str:
+def _key_line(cause: BaseException) -> str:
     """Of a key that there isn't, or of a value that its type refuses."""
     key, first = getattr(cause, "full_key", ""), str(cause).splitlines()[0]
     if first.startswith("Key '"):
         return f"{key}: no such key{_nearest(str(getattr(cause, 'key', '')), getattr(cause, 'object_type', None))}"
-    if "Missing mandatory value" in first:
+    if "issing mandatory value" in first:
         return f"{key}: must be given, as {key}=..."
     if "is not Optional" in first:
         return f"{key}=null: must be given a value"
+    if found := re.match(r"Value '(.*)' is not a valid bool", first):
+        return _squeeze(f"{key}={found[1]}: must be {KINDS['Boolean']}")
     if found := re.match(r"Value '(.*)' of type '.*' could not be converted to (Integer|Float|Boolean)", first):
         return _squeeze(f"{key}={found[1]}: must be {KINDS[found[2]]}")
     return f"{key}: {_squeeze(first)}"

@@ -1,5 +1,7 @@
 """A value means what was typed: texts, lists, paths, numbers, sweeps and flags, from argv into the checked config."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from nanolm.cli.configs import CONF, register
 from nanolm.config import build
 from nanolm.errors import ConfigError, one_line
 from nanolm.training.config import TrainConfig
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def composed(*words: str) -> TrainConfig:
@@ -115,7 +119,20 @@ def test_numbers_as_people_write_them() -> None:
         ("tokenizer=wrod", "tokenizer=wrod: no such option; there are bpe, char, word"),
         ("experiment=nothing", "experiment=nothing: no such option; there are "),
         ("decode=-1", "decode=-1: must be a name; there are beam | greedy | sample"),
-        ("nonsense=3", "nonsense: no such key"),
+        ("nonsense=3", "nonsense: no such key; there are accumulate, "),
+        ("+nonsense=3", "nonsense: no such key"),
+        ("+optim.nonsense=3", "optim.nonsense: no such key"),
+        ("lr=0.1", "lr: no such key; did you mean optim.lr?"),
+        ("dim=64", "dim: no such key; did you mean model.dims?"),
+        ("model.epochs=3", "model.epochs: no such key; did you mean epochs?"),
+        ("model=null", "model=null: must be a name; there are base | original | small | tiny"),
+        ("model=tiny,small", "model=tiny,small: makes several runs; add -m"),
+        ("model.dims=64,128", "model.dims=64,128: several values are a sweep of train.py's, with -m"),
+        ("sweep=minfreq", "sweep=minfreq: makes several runs; add -m"),
+        ("data.dedup=None", "data.dedup=None: must be true or false"),
+        ("~decode", "decode: must be given, as decode=..."),
+        ("hydra.job.chdir=true", "hydra.job.chdir: can't be changed"),
+        ("hydra.sweep.subdir=x", "hydra.sweep.subdir: can't be changed"),
         ("model.heads=3", "model.dims=256: must be a multiple of model.heads=3"),
         ("tokens=1M", "tokens=1M: must be a whole number, as 1000 or 1e3"),
         ("tokens=1.5", "tokens=1.5: must be a whole number"),
@@ -123,7 +140,7 @@ def test_numbers_as_people_write_them() -> None:
         ("optim.lr=fast", "optim.lr=fast: must be a number, as 0.001 or 1e-3"),
         ("batch_size=None", "batch_size=None: must be a whole number"),
         ("batch_size=null", "batch_size=null: must be given a value"),
-        ("tokens=1,000", "tokens=1,000: write 1000; commas part the values of a sweep"),
+        ("tokens=1,000", "tokens=1,000: several values are a sweep of train.py's, with -m; 1000 has no comma"),
         ("optim.lr=(", "optim.lr=(: can't be read; as text it goes in quotes, \"optim.lr='('\""),
         ("optim.lr=0.1 0.2]", "optim.lr=0.1 0.2]: can't be read"),
         ("the", "the: values are set as key=value; what holds blanks goes in quotes"),
@@ -156,12 +173,28 @@ def test_the_name_of_an_option_decides_nothing() -> None:
     assert build("optim", {"name": "adam"}).name == "adam"
 
 
+def test_a_plus_before_a_key_that_there_is_changes_nothing() -> None:
+    assert composed("+model.dims=64", "++seed=3").model.dims == 64
+
+
 def test_a_key_that_only_some_of_the_swept_options_have() -> None:
     with pytest.raises(ConfigError) as refused:
         ready("train", ["-m", "tokenizer=bpe,char,word", "tokenizer.vocab_size=300"])
     says = "only bpe has it; sweep tokenizer=bpe with it, and tokenizer=char,word without"
     assert str(refused.value) == f"tokenizer.vocab_size: {says}"
     ready("train", ["-m", "tokenizer=bpe,char", "tokenizer.minfreq=3"])
+
+
+def test_a_key_of_another_option_says_whose_it_is(tmp_path: Path) -> None:
+    for words, says in {
+        ("decode=greedy", "decode.temperature=1"): "decode.temperature: no such key; decode=sample has it",
+        ("data.path=x.txt",): "data.path: no such key; data=files or movie_plots has it",
+        ("optim.momentum=0.9", "optim=adam"): "optim.momentum: no such key; optim=muon has it",
+    }.items():
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (1, f"train.py: {says}\n")
 
 
 def test_flags_may_stand_anywhere() -> None:

@@ -8,17 +8,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from nanolm.cli.configs import CONF, VERBS, choices, schemas
+from nanolm.cli.configs import CONF, VERBS, choices, option_classes, schemas
 from nanolm.errors import ConfigError
 from nanolm.files import user_path
 
 SWEEPS = {"-m", "--multirun"}
 ALONE = {*SWEEPS, "-r", "--run", "-h", "--help", "--hydra-help", "--version", "--resolve", "-i", "--info"}
 ALONE |= {"-sc", "--shell-completion"}
+LOOKS = {"-c", "--cfg", "-h", "--help", "--info=all"}  # at a configuration, without a run
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"}
 WITH_VALUE |= {"--experimental-rerun"}
 NO_OPTION = re.compile(r"[-+.\d{\[]|(true|false|nan|inf)$", re.IGNORECASE)
@@ -28,6 +30,10 @@ PART = re.compile(rf"\s*((?:{QUOTED}|\[.*?\]|[a-z]+\(.*?\)){BEFORE_COMMA}|[^,]*?
 BARE = re.compile(r"(?!(?:true|false|null|nan|inf)$)(?:[a-z_]|\.{0,2}/)[\w./-]*", re.ASCII | re.IGNORECASE)
 SWEEP_FUNCTION = re.compile(r"(?:choice|range|interval|glob|shuffle|sort|tag)\(.*\)")
 NOTHING = ("null", "none")
+REFUSED = {  # keys of Hydra's that mean nothing here
+    "hydra.job.chdir": "can't be changed: all paths are read from the folder of the call",
+    "hydra.sweep.subdir": "can't be changed: a job's folder is named by its values; hydra.sweep.dir is the sweep's",
+}
 
 
 @dataclass
@@ -47,10 +53,11 @@ class Key:
 def ready(verb: str, words: list[str]) -> list[str]:
     """The words of `python VERB.py WORDS` for Hydra. Raises ConfigError."""
     flags, overrides = in_order(words)
-    multirun = bool(SWEEPS.intersection(flags))
     check_flags(verb, flags)
+    multirun = bool(SWEEPS.intersection(flags))
     for word in overrides:
-        check_word(verb, word, overrides)
+        check_word(verb, word)
+        check_option(word, overrides, multirun or bool(LOOKS.intersection(flags)))
     return [*flags, *(read_override(verb, word, multirun) for word in overrides)]
 
 
@@ -89,27 +96,74 @@ def check_flags(verb: str, flags: list[str]) -> None:
         raise ConfigError("--resolve: goes with --cfg job or --help")
 
 
-def check_word(verb: str, word: str, words: list[str]) -> None:
-    """ConfigError for a word that is no override, an option that is none, and a key that isn't all chosen options'."""
-    key, sign, text = word.partition("=")
+def check_word(verb: str, word: str) -> None:
+    """ConfigError for a word that sets nothing, and for a key that there isn't: after a `+` Hydra would take it."""
+    key, sign, _ = word.partition("=")
+    name = key.lstrip("+")
     if not sign and not key.startswith("~"):
         raise ConfigError(f'{word}: values are set as key=value; what holds blanks goes in quotes, as "key=two words"')
-    if not re.sub(r"[+~]", "", key):
+    if not name.strip("~"):
         raise ConfigError(f"{word}: values are set as key=value, without blanks around the sign")
-    if Path(CONF, key).is_dir() and NO_OPTION.match(text):
-        raise ConfigError(f"{key}={text}: must be a name; there are {choices(key)}")
+    if name in REFUSED:
+        raise ConfigError(f"{name}: {REFUSED[name]}")
+    is_ours = "." not in name or name.partition(".")[0] in schemas()
+    if is_ours and sign and not is_group(name) and not key_of(verb, name).types:
+        hint = elsewhere(verb, name)
+        if hint or key.startswith("+"):
+            raise ConfigError(f"{name}: no such key{hint and f'; {hint}'}")
+
+
+def check_option(word: str, words: list[str], several: bool) -> None:
+    """ConfigError for an option that is none, another's name, and a key that only some of the swept options have."""
+    key, _, text = word.partition("=")
     group, dot, name = key.lstrip("+").partition(".")
-    chosen = chosen_options(group, words)
-    if dot and name == "name" and Path(CONF, group).is_dir() and chosen != [text]:
-        raise ConfigError(f"{key}={text}: an option's name can't be changed; choose the option with {group}={text}")
-    if not dot or len(chosen) < 2:
+    if not is_group(group):
         return
-    known = {option: schemas()[group][option] for option in chosen if option in schemas().get(group, {})}
-    having = [option for option, cls in known.items() if name in {field.name for field in fields(cls)}]
-    if having and len(having) < len(known):
-        others = ",".join(option for option in known if option not in having)
-        mend = f"sweep {group}={','.join(having)} with it, and {group}={others} without"
+    if not dot and (NO_OPTION.match(text) or text.lower() in NOTHING):
+        raise ConfigError(f"{key}={text}: must be a name; there are {choices(group)}")
+    if not dot and not several and ("," in text or group == "sweep"):
+        raise ConfigError(f"{key}={text}: makes several runs; add -m")
+    chosen = chosen_options(group, words)
+    if name == "name" and chosen != [text]:
+        raise ConfigError(f"{key}={text}: an option's name can't be changed; choose the option with {group}={text}")
+    if len(chosen) < 2 or not dot:
+        return
+    having = options_with(group, name)
+    without = [option for option in chosen if option not in having]
+    if having and without:
+        those = ",".join(option for option in chosen if option in having)
+        mend = f"sweep {group}={those} with it, and {group}={','.join(without)} without"
         raise ConfigError(f"{key}: only {' and '.join(having)} has it; {mend}")
+
+
+def is_group(name: str) -> bool:
+    """Whether `name` is a folder of conf/, whose options are chosen by their names."""
+    return bool(name) and Path(CONF, name).is_dir()
+
+
+def options_with(group: str, key: str) -> list[str]:
+    """The options of a group whose dataclass has a key."""
+    return [option for option, cls in option_classes(group).items() if key in field_names(cls)]
+
+
+def field_names(cls: type) -> list[str]:
+    """The keys of a dataclass."""
+    return [field.name for field in fields(cls)]
+
+
+def elsewhere(verb: str, name: str) -> str:
+    """Where a key that there isn't may be meant: `did you mean optim.lr?`, `data=files has it`; empty: nowhere."""
+    group, _, last = name.rpartition(".")
+    own = [key for key in field_names(VERBS[verb]) if key not in schemas()]
+    groups = [key for key in field_names(VERBS[verb]) if key in schemas()]
+    if group in groups and (having := options_with(group, last)):
+        return f"{group}={' or '.join(having)} has it"
+    full = {key: [key] for key in own}
+    for place in groups:
+        for key in {key for cls in option_classes(place).values() for key in field_names(cls)} - {"name"}:
+            full.setdefault(key, []).append(f"{place}.{key}")
+    nearest = [last] if last in full else get_close_matches(last, [] if group in groups else full, n=1)
+    return f"did you mean {' or '.join(full[nearest[0]])}?" if nearest else ""
 
 
 def chosen_options(group: str, words: list[str]) -> list[str]:
@@ -122,9 +176,8 @@ def key_of(verb: str, name: str) -> Key:
     if name in ("hydra.run.dir", "hydra.sweep.dir"):
         return Key(name, {str}, is_path=True)
     group, _, last = name.rpartition(".")
-    classes: list[type] = list(schemas()[group].values()) if group in schemas() else []
     types, is_path = set[Any](), False
-    for cls in classes if group else [VERBS[verb]]:
+    for cls in schemas().get(group, {}).values() if group else [VERBS[verb]]:
         found = next((field for field in fields(cls) if field.name == last), None)
         if found is not None:
             types |= plain_types(get_type_hints(cls)[last])
@@ -147,10 +200,10 @@ def read_override(verb: str, word: str, multirun: bool) -> str:
     if not sign or not key.types or (multirun and SWEEP_FUNCTION.fullmatch(value)):
         return word
     if key.is_path and user_path(value).exists():
-        return f"{name}={quote(str(user_path(value)))}"  # even if it looks like a sweep: dims=64,heads=2
+        return f"{key.name}={quote(str(user_path(value)))}"  # even if it looks like a sweep: dims=64,heads=2
     read = read_text if key.is_text else read_number
     values = parts(value) if multirun else [value]
-    return f"{name}={','.join(read(key, one) for one in values)}"
+    return f"{key.name}={','.join(read(key, one) for one in values)}"
 
 
 def parts(value: str) -> list[str]:
@@ -195,8 +248,8 @@ def read_number(key: Key, value: str) -> str:
     """`1e6` and `16.0` as whole numbers where the key wants one, `None` as null where it takes nothing."""
     if NoneType in key.types and value.lower() in NOTHING:
         return "null"
-    if int in key.types and re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+", value):
-        raise ConfigError(f"{key.name}={value}: write {value.replace(',', '')}; commas part the values of a sweep")
+    if "," in value:
+        raise ConfigError(f"{key.name}={value}: several values are a sweep of train.py's, with -m; 1000 has no comma")
     if int not in key.types or float in key.types:
         return value
     try:

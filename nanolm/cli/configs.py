@@ -4,6 +4,7 @@ In: nothing. Out: types and defaults, which Hydra checks the YAML files against.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -133,6 +134,15 @@ def schemas() -> dict[str, dict[str, type]]:
 def choices(group: str) -> str:
     """The options of a group as `a | b | c`, for the help texts."""
     return " | ".join(sorted(file.stem for file in Path(CONF, group).glob("*.yaml")))
+
+
+def option_classes(group: str) -> dict[str, type]:
+    """The dataclass behind each option of a group, presets too, as the files in conf/ say."""
+    table: dict[str, type] = {}
+    for file in sorted(Path(CONF, group).glob("*.yaml")):
+        if found := re.search(rf"- /schema/{group}/(\w+)@_here_", file.read_text("utf-8")):
+            table[file.stem] = schemas()[group][found[1]]
+    return table
 
 
 def register() -> None:

@@ -16,15 +16,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nanolm.cli.arguments import ready
+from nanolm.cli.arguments import elsewhere, ready
 from nanolm.cli.configs import CONF, register
 from nanolm.cli.help import help_text
-from nanolm.errors import ConfigError, NanolmError, one_line
+from nanolm.errors import ConfigError, NanolmError, missing_key, one_line
 from nanolm.files import user_path
 from nanolm.training.config import TrainConfig
 
 # What Hydra must not parse; `sweep` is also a folder of conf/
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
+FAULTS = (NanolmError, OmegaConfBaseException, OSError)  # of the user's, or of the machine: told in one line
 EXTRAS = {"gradio": "app"}  # packages that not everybody installs: the extra of pyproject.toml that brings each
 
 
@@ -65,7 +66,7 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
             return run_job(node, typed, train)
         try:
             return call(verb, main, typed(node, **verbatim))
-        except (NanolmError, OSError) as error:  # here, because Hydra would print a line of its own first
+        except FAULTS as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("nanolm"):
@@ -122,6 +123,9 @@ def train(config: TrainConfig, **how: Any) -> float:
 
 def complain(verb: str, error: Exception) -> NoReturn:
     """Ends the process with status 1 and one line on stderr; of torchrun's processes the first one says it."""
+    line = one_line(error)
+    if (key := missing_key(error)) and (hint := elsewhere(verb, key)):
+        line = f"{key}: no such key; {hint}"
     if os.environ.get("RANK", "0") == "0":
-        print(f"{verb}.py: {one_line(error)}", file=sys.stderr)
+        print(f"{verb}.py: {line}", file=sys.stderr)
     raise SystemExit(1)
