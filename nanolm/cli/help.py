@@ -16,16 +16,17 @@ from nanolm.config import help_of
 WORDS = ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")  # that YAML doesn't read as text
 
 
-def help_text(header: str, *, _root_: DictConfig) -> str:
-    """The whole text, for Hydra's template; {group} in the header stands for the group's options."""
-    header = re.sub(r"\{(\w+)\}", lambda found: choices(found[1]), header)
+def help_text(*, _root_: DictConfig) -> str:
+    """The whole text, for Hydra's template; {group} in hydra.help.header stands for the group's options."""
+    hydra: Any = OmegaConf.to_container(_root_.hydra.help)  # ${...} stays what a reader is to type
+    header = re.sub(r"(?<!\$)\{(\w+)\}", lambda found: choices(found[1]), hydra["header"])
     rows = list(table(_root_, ""))
     wide = max(len(left) for left, about in rows if about)
     lines = [f"{left:{wide}}  # {about}" if about else left for left, about in rows]
-    text = "\n".join(
-        [header, "Every value below can be set as key=value, data.val=0.1 for one of a group:", "", *lines]
-    )
-    return text.replace("$", "$$")  # Hydra's template fills in what stands after a single one
+    how = "Every value below can be set as key=value, data.val=0.1 for one of a group:"
+    return "\n".join([header, how, "", *lines]).replace(
+        "$", "$$"
+    )  # Hydra's template fills in what stands after a single one
 
 
 def table(config: DictConfig, indent: str) -> Iterator[tuple[str, str]]:
