@@ -307,3 +307,35 @@ def test_a_search_outlives_its_failed_trials_and_goes_on(text: Path) -> None:
     nothing = sweep(text, "hydra/sweeper=optuna")
     assert nothing.stderr.startswith("train.py: hydra/sweeper=optuna: nothing to search")
     assert nothing.stderr.count("\n") == nothing.returncode == 1
+
+
+@pytest.mark.slow
+def test_a_halving_is_killed_at_a_rung_and_goes_on_and_its_winner_is_the_run_that_was_never_stopped(
+    text: Path, started: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    words = ["epochs=3", "optim.lr=0.003,0.01,0.03", "model.heads=2,3", "precision=fp32", "threads=1"]
+    halving = [*words, "hydra/sweeper=halving"]
+    folder = text.parent / "outputs/sweeps/s"
+    leader = started(*halving)
+    wait_for(lambda: list(folder.glob("*/rungs.json")))
+    os.killpg(leader.pid, signal.SIGKILL)
+    wait_for(lambda: not processes(leader.pid))
+    before = {file: file.read_text() for file in folder.glob("*/rungs.json")}
+    done = sweep(text, *halving)
+    assert done.returncode == 1, done.stderr  # every job with 3 heads fails
+    assert "1 done, 3 failed, 2 stopped" in done.stdout
+    for file, rungs in before.items():  # nothing was trained twice
+        assert json.loads(file.read_text())[0] == json.loads(rungs)[0]
+    found = {job: Job.read(job) for job in folder.glob("*heads=2*")}
+    assert sorted(job.rung for job in found.values()) in ([0, 0.11, 0.33], [0, 0.33, 0.33])
+    winner = next(path for path, job in found.items() if job.state == "finished")
+    again = sweep(text, *words, f"hydra.sweep.dir={folder.with_name('whole')}")
+    assert "3 done, 3 failed" in again.stdout
+    whole = folder.with_name("whole") / winner.name
+    assert (whole / "best.safetensors").read_bytes() == (winner / "best.safetensors").read_bytes()
+    stopped = next(path for path, job in found.items() if job.state == "stopped")
+    resume = [sys.executable, str(ROOT / "train.py"), f"resume='{stopped}'"]
+    assert subprocess.run(resume, cwd=text.parent, capture_output=True).returncode == 0
+    promoted = (stopped / "best.safetensors").read_bytes()
+    assert promoted == (whole.with_name(stopped.name) / "best.safetensors").read_bytes()
+    assert "3 failed, 2 skipped, 1 stopped" in sweep(text, *halving).stdout

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from nanolm.errors import ConfigError, one_line
-from nanolm.sweep.folder import BEGUN, ENDED, SweepFolder
+from nanolm.sweep.folder import SweepFolder
 from nanolm.sweep.jobs import job_name, record_failure
 
 
@@ -61,9 +61,8 @@ def composable(
         except (HydraException, OmegaConfBaseException) as error:
             name = job_name(overrides, swept, list(overrides))
             record_failure(sweep.path / name, ConfigError(one_line(error)))
-            sweep.mark(BEGUN, name)
-            sweep.mark(ENDED, name)
-            print(f"{name} failed: {one_line(error)}", flush=True)
+            sweep.mark_begun(name)
+            print(f"{sweep.mark_ended(name)} ended: {name} failed: {one_line(error)}", flush=True)
         else:
             kept.append(overrides)
     return kept

@@ -18,7 +18,7 @@ from nanolm.locks import try_lock
 
 NOTE = "sweep.json"  # what is swept, the command, when it was started
 STOP = ".stop"  # a file that asks all jobs, wherever they run, to save and stop
-BEGUN, ENDED = ".begun", ".ended"  # folders with an empty file for each job of the last launch
+BEGUN, ENDED = ".begun", ".ended"  # folders with an empty file for each job of the last launch; of its last round
 
 
 class SweepFolder:
@@ -45,18 +45,25 @@ class SweepFolder:
         note: dict[str, Any] = read_json(self.path / NOTE)
         return note
 
-    def count_jobs(self, total: int) -> None:
-        """Notes how many jobs there will be, for those who count them."""
-        write_json(self.path / NOTE, self.note() | {"jobs": total})
+    def begin_round(self, jobs: int) -> None:
+        """From here on `jobs` jobs are counted as they end."""
+        shutil.rmtree(self.path / ENDED, ignore_errors=True)
+        (self.path / ENDED).mkdir()
+        write_json(self.path / NOTE, self.note() | {"jobs": jobs})
 
-    def mark(self, kind: str, job: str) -> int:
-        """Marks `job` as begun or ended; returns how many are."""
-        (self.path / kind / job).touch()
-        return len(self.marked(kind))
+    def mark_begun(self, job: str) -> None:
+        """Notes that the last launch has had this job."""
+        (self.path / BEGUN / job).touch()
 
-    def marked(self, kind: str) -> list[str]:
-        """The names of the jobs that the last launch has begun or ended."""
-        return sorted(file.name for file in (self.path / kind).glob("*"))
+    def mark_ended(self, job: str) -> str:
+        """Notes that a job of this round has ended; `3 of 8`, or `3` where nobody knows how many there will be."""
+        (self.path / ENDED / job).touch()
+        ended, jobs = len(list((self.path / ENDED).glob("*"))), self.note().get("jobs")
+        return f"{ended} of {jobs}" if jobs else str(ended)
+
+    def begun(self) -> list[str]:
+        """The names of the jobs that the last launch has had."""
+        return sorted(file.name for file in (self.path / BEGUN).glob("*"))
 
     def ask_to_stop(self) -> None:
         """Asks every job to save and stop."""
@@ -68,7 +75,7 @@ class SweepFolder:
 
     def remove_if_empty(self) -> bool:
         """Removes the folder of a sweep that never had a job; whether it did."""
-        if self.marked(BEGUN) or any(self.path.glob("*/status.json")):
+        if self.begun() or any(self.path.glob("*/status.json")):
             return False
         shutil.rmtree(self.path, ignore_errors=True)
         return True

@@ -30,7 +30,7 @@ class Grid(BasicSweeper):
         total = sum(map(len, batches))
         show_values(values, total)
         folder = SweepFolder(self.config.hydra.sweep.dir)
-        folder.count_jobs(total)
+        folder.begin_round(total)
         OmegaConf.save(self.config, Path(folder.path, "multirun.yaml"))
         returns: list[Sequence[Any]] = []
         for batch in batches:

@@ -45,6 +45,20 @@ class Job:
         return finite(self.status.get("val_bpb")) if self.state == "finished" else math.inf
 
     @property
+    def rung(self) -> float:
+        """The share of its plan at which a sweep stopped it; 0 if none did."""
+        return float(self.status.get("rung") or 0) if self.state == "stopped" else 0.0
+
+    @property
+    def outcome(self) -> str:
+        """Its state in words, with the score that it got: `stopped at 33%, 1.2345 bits per byte`."""
+        if self.state == "stopped":
+            return f"stopped at {self.rung:.0%}, {finite(self.status.get('rung_bpb')):.4f} bits per byte"
+        if self.state == "finished":
+            return f"finished, {self.value:.4f} bits per byte, {self.status.get('seconds') or 0:.0f} s"
+        return f"{self.state}: {self.status['error']}" if self.status.get("error") else self.state
+
+    @property
     def begun(self) -> bool:
         """Whether training can go on in the folder."""
         return (self.folder / "manifest.json").exists()

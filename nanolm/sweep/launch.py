@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nanolm.errors import NanolmError, one_line
 from nanolm.sweep import children
-from nanolm.sweep.folder import BEGUN, ENDED, SweepFolder
+from nanolm.sweep.folder import SweepFolder
 from nanolm.sweep.jobs import Job, job_name, record_failure
 from nanolm.sweep.task import Task, next_task
 from nanolm.workers import CORES
@@ -35,11 +35,12 @@ def run_job(node: DictConfig, typed: Callable[[DictConfig], Any], verb: Callable
     if sweep.asked_to_stop():
         return math.inf
     folder = job_folder(sweep, list(hydra.overrides.task), node)
-    say_begun(sweep, folder.name)
+    until = float(hydra.sweeper.get("until") or 1)
+    say_begun(sweep, folder, until)
     side_by_side = "n_jobs" in hydra.launcher  # workers of joblib's, in one terminal
     if side_by_side:
         _end_with_parent()
-    task = prepare(partial(typed, node), folder, threads_per_job(hydra.launcher))
+    task = prepare(partial(typed, node), folder, threads_per_job(hydra.launcher), until)
     if task:
         child = children.start(task.call(verb), folder, folder / "log.txt" if side_by_side else None)
         child.join()
@@ -54,11 +55,11 @@ def job_folder(sweep: SweepFolder, overrides: list[str], node: DictConfig) -> Pa
     return sweep.path / job_name(overrides, sweep.note()["swept"], values)
 
 
-def prepare(config: Callable[[], Any], folder: Path, threads: int | None) -> Task | None:
+def prepare(config: Callable[[], Any], folder: Path, threads: int | None, until: float) -> Task | None:
     """The job's task; None if there is none: it is finished, or can't be begun, which is
     recorded in its folder."""
     try:
-        return next_task(config(), folder, threads)
+        return next_task(config(), folder, threads, until)
     except (NanolmError, OSError) as error:
         if Job.read(folder).state == "finished":
             print(f"{folder}: is finished and left as it is: {one_line(error)}", file=sys.stderr)
@@ -67,25 +68,16 @@ def prepare(config: Callable[[], Any], folder: Path, threads: int | None) -> Tas
         return None
 
 
-def say_begun(sweep: SweepFolder, name: str) -> None:
-    """`job 3 of 8: dims=64,heads=2-1f3a9c07`."""
-    print(f"job {sweep.mark(BEGUN, name)}{_of_all(sweep)}: {name}", flush=True)
+def say_begun(sweep: SweepFolder, folder: Path, until: float) -> None:
+    """`dims=64,heads=2-1f3a9c07 begins`, with `goes on to 33%` on the way to a rung."""
+    sweep.mark_begun(folder.name)
+    verb = "goes on" if Job.read(folder).begun else "begins"
+    print(f"{folder.name} {verb}" + (f", to {until:.0%} of its plan" if until < 1 else ""), flush=True)
 
 
 def say_ended(sweep: SweepFolder, folder: Path) -> None:
     """`3 of 8 ended: dims=64,heads=2-1f3a9c07 finished, 1.2345 bits per byte, 12 s`."""
-    job = Job.read(folder)
-    line = f"{sweep.mark(ENDED, folder.name)}{_of_all(sweep)} ended: {folder.name} {job.state}"
-    if math.isfinite(job.value):
-        line += f", {job.value:.4f} bits per byte, {job.status.get('seconds') or 0:.0f} s"
-    elif job.status.get("error"):
-        line += f": {job.status['error']}"
-    print(line, flush=True)
-
-
-def _of_all(sweep: SweepFolder) -> str:
-    total = sweep.note().get("jobs")
-    return f" of {total}" if total else ""
+    print(f"{sweep.mark_ended(folder.name)} ended: {folder.name} {Job.read(folder).outcome}", flush=True)
 
 
 def threads_per_job(launcher: Any) -> int | None:

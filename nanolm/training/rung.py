@@ -11,7 +11,7 @@ from typing import Any
 from nanolm.files import read_json, write_json
 from nanolm.training.loop import Session, evaluate
 
-RUNGS = "rungs.json"  # a list: step, of how many, val_bpb; bits and bytes of each val document
+RUNGS = "rungs.json"  # a list: share of the plan, step, of how many, val_bpb; bits and bytes of each val document
 
 
 def rung_step(until: float, steps: int) -> int:
@@ -25,7 +25,7 @@ def stop_at_rung(session: Session, until: float) -> float:
     val = evaluate(session, "val")
     path = run.folder / RUNGS
     known: list[dict[str, Any]] = read_json(path) if path.exists() else []
-    rung = {"step": progress.step, "of": session.steps, "val_bpb": val.bpb}
+    rung = {"share": until, "step": progress.step, "of": session.steps, "val_bpb": val.bpb}
     documents = {"bits": val.bits.tolist(), "bytes": val.bytes.tolist()}
     write_json(path, [*(old for old in known if old["step"] != progress.step), rung | documents])
     figures = {"state": "stopped", "rung": until, "rung_bpb": val.bpb}
