@@ -9,7 +9,8 @@ tokens, and the user is told; text ends with <EOS>, after max_new_tokens, or whe
 import itertools
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -19,10 +20,12 @@ import torch
 from nanolm.config import between, one_of
 from nanolm.decode.base import DecodeConfig, Hypothesis
 from nanolm.decode.strategy import strategy
+from nanolm.decode.windows import decode_windows, last_window, stream_windows
 from nanolm.model.transformer import Transformer
 from nanolm.runs.load import load_for_writing
 from nanolm.text import normalise
-from nanolm.tokenizer.base import BOS, Tokenizer
+from nanolm.tokenizer.base import BOS, EOS, Tokenizer
+from nanolm.tokenizer.streaming import pieces, stops_at
 
 ROWS = {"cpu": 64, "cuda": 512}  # of one batch (prompts times beams or samples): more take memory and gain little
 
@@ -42,7 +45,7 @@ class Generation:
     tokens: list[str]  # the text of each id
     logprob: float  # nats of `ids` under the model, no filter applied
     score: float  # what ranked it among its siblings
-    finished: bool  # by <EOS>
+    finished: bool  # by <EOS> or a stop string, not by the limit
 
     @property
     def text(self) -> str:
@@ -91,9 +94,11 @@ class Generator:
         done: dict[int, list[Generation]] = {}
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
-            seeds = [(seed, i) for i in chunk]
-            found = config.decode(self.model, [read[i][1] for i in chunk], self.model.context, seeds)
+            seeds, ids = [(seed, i) for i in chunk], [read[i][1] for i in chunk]
+            stop = stops_at(self.tokenizer, ids, config.stop)
+            found = decode_windows(config, self.model, ids, self.model.context, seeds, stop)
             done |= {i: [self._generation(*read[i], one) for one in each] for i, each in zip(chunk, found, strict=True)}
+        self._tell_full(config, [len(one.ids) for found in done.values() for one in found if not one.finished])
         return [done[i] for i in range(len(read))]
 
     def stream(
@@ -125,22 +130,56 @@ class Generator:
     @torch.inference_mode()
     def stream_ids(self, config: DecodeConfig, ids: list[int], seed: int) -> Iterator[tuple[int, int]]:
         """(which, id) of every continuation of a prompt of `encode_prompts`, as soon as they are decided."""
-        yield from config.stream(self.model, ids, self.model.context, (seed, 0))
+        written: dict[int, list[int]] = defaultdict(list)
+        stop = stops_at(self.tokenizer, [ids], config.stop)
+        for which, token in stream_windows(config, self.model, ids, self.model.context, (seed, 0), stop):
+            written[which].append(token)
+            yield which, token
+        unfinished = [new for new in written.values() if new[-1] != EOS and not (stop and stop(0, new))]
+        self._tell_full(config, list(map(len, unfinished)))
 
     def encode_prompts(self, prompts: Sequence[str], config: DecodeConfig) -> list[tuple[str, list[int]]]:
         """Of each prompt the normalised text, and its ids as the model gets them: with <BOS>, cut to leave room."""
         texts = [normalise(prompt, self.tokenizer.normalise) for prompt in prompts]
-        if unknown := list(dict.fromkeys(piece for text in texts for piece in self.tokenizer.unknown(text))):
-            names = ", ".join(repr(piece[:40]) for piece in unknown[:10]) + ", ..." * (len(unknown) > 10)
-            self.tell(f"not in this run's vocabulary, read as <UNK>: {names}")
         encoded, context = self.tokenizer.encode_batch(texts), self.model.context
-        keep = context - max(1, min(config.max_new_tokens or context, context // 4))
-        if (longest := max(map(len, encoded), default=0)) >= context:
-            self.tell(f"prompt of {longest} tokens: only its last {keep} are read, the context is {context}")
-        return [
-            (text, [BOS, *(ids if len(ids) < context else ids[-keep:])])
-            for text, ids in zip(texts, encoded, strict=True)
-        ]
+        self._tell_of_prompts(texts, encoded)
+        self._tell_of_stop_strings(config)
+        read = []
+        for text, ids in zip(texts, encoded, strict=True):
+            fits = len(ids) < context
+            read.append((text, [BOS, *ids] if fits else last_window(ids, context, config.max_new_tokens)))
+        longest = max(encoded, key=len, default=[])
+        if len(longest) >= context:
+            kept = len(last_window(longest, context, config.max_new_tokens)) - 1  # without <BOS>
+            self.tell(f"prompt of {len(longest)} tokens: only its last {kept} are read, the context is {context}")
+        return read
+
+    def _tell_of_prompts(self, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> None:
+        if unknown := list(dict.fromkeys(piece for text in texts for piece in self.tokenizer.unknown(text))):
+            names = ", ".join(repr(piece[:40]) for piece in unknown[:10])
+            if len(unknown) > 10:
+                names += ", ..."
+            self.tell(f"not in this run's vocabulary, read as <UNK>: {names}")
+        if any(self._ends_with_half_a_word(text, ids) for text, ids in zip(texts, encoded, strict=True)):
+            self.tell("a blank at a prompt's end: here it is the first sign of the next word's token; leave it out")
+
+    def _ends_with_half_a_word(self, text: str, ids: Sequence[int]) -> bool:
+        """Whether the text ends with a blank that the tokenizer would have put into the next word's token."""
+        return text[-1:].isspace() and self.tokenizer.encode(text + "a")[: len(ids)] != list(ids)
+
+    def _tell_of_stop_strings(self, config: DecodeConfig) -> None:
+        for one in config.stop:
+            usual = normalise(one, self.tokenizer.normalise)
+            if one.strip() != usual:
+                mode = f"data.normalise={self.tokenizer.normalise}"
+                self.tell(f"decode.stop: {one!r} is never in the text of this run ({mode}); {usual!r} may be")
+
+    def _tell_full(self, config: DecodeConfig, sizes: Sequence[int]) -> None:
+        """Says that texts of these sizes, which didn't finish, were ended by the context before max_new_tokens."""
+        wanted = config.max_new_tokens
+        if wanted and sizes and min(sizes) < wanted:
+            end = f"the context of {self.model.context} was full after {min(sizes)} new tokens"
+            self.tell(f"decode.max_new_tokens={wanted}: {end}; decode.overflow=slide goes on")
 
     def _generation(self, prompt: str, ids: list[int], found: Hypothesis) -> Generation:
         continuation = "".join(pieces(self.tokenizer, ids, found.ids))
@@ -162,19 +201,3 @@ def pick_seed(seed: int | None) -> int:
     """The seed, or a new one where there is none."""
     between("seed", seed, 0)
     return secrets.randbits(63) if seed is None else seed
-
-
-def pieces(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
-    """What each token adds to the text after `prompt`, as soon as that is certain: characters are never cut.
-
-    Each piece is decoded behind the tokens of the one before, since a word's space depends on it.
-    """
-    before, waiting = list(prompt[-1:]), []
-    for token in tokens:
-        waiting.append(token)
-        piece = tokenizer.decode(before + waiting)[len(tokenizer.decode(before)) :]
-        if piece and not piece.endswith("\ufffd"):
-            yield piece
-            before, waiting = waiting, []
-    if waiting and (rest := tokenizer.decode(before + waiting)[len(tokenizer.decode(before)) :]):
-        yield rest

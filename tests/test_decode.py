@@ -158,6 +158,35 @@ def test_wide_beams_find_what_brute_force_finds(length_penalty: float) -> None:
     assert {tuple(one.ids) for one in found} == set(every)  # no more than are possible
 
 
+def test_beams_that_a_stop_string_ends_are_those_of_brute_force() -> None:
+    toy, prompt, limit, words = Toy(vocabulary=7), [BOS, 4], 4, (4, 5, 6)
+    ended = {(*ids, EOS) for n in range(limit) for ids in itertools.product(words, repeat=n) if 5 not in ids}
+    stopped = {(*ids, 5) for n in range(limit) for ids in itertools.product((4, 6), repeat=n)}
+    every = ended | stopped | set(itertools.product((4, 6), repeat=limit))
+    config = Beam(num_beams=64, num_return_sequences=64, early_stopping="never", max_new_tokens=limit)
+    [found] = config.decode(toy, [prompt], 12, [(0,)], lambda which, new: new[-1] == 5)
+    assert {tuple(one.ids) for one in found} == every
+    assert all(one.finished == (one.ids[-1] in (EOS, 5)) for one in found)
+    scores = sorted((toy.logprob(prompt, ids) / len(ids) for ids in every), reverse=True)
+    assert [one.score for one in found] == pytest.approx(scores, abs=1e-4)
+    narrow = Beam(num_beams=2, max_new_tokens=limit).decode(toy, [prompt, [BOS]], 12, [(0,), (0,)], lambda i, new: True)
+    assert [len(found[0].ids) for found in narrow] == [1, 1]
+
+
+@pytest.mark.parametrize("look", [1, 8])
+def test_a_stop_string_ends_its_row_alone(look: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(autoregressive.LOOK, "cpu", look)
+    toy, config = Toy(eos=-9.0), Sample(num_return_sequences=4)
+    free = run(config, toy, PROMPTS)
+    seeds = [(3, i) for i in range(len(PROMPTS))]
+    stopping = config.decode(toy, PROMPTS, 12, seeds, lambda which, new: which % 2 == 0 and new[-1] == 5)
+    for prompt, (found, whole) in enumerate(zip(stopping, free, strict=True)):
+        for one, other in zip(found, whole, strict=True):
+            size = other.ids.index(5) + 1 if prompt % 2 == 0 and 5 in other.ids else len(other.ids)
+            assert one.ids == other.ids[:size]
+            assert one.finished == (size < len(other.ids) or other.finished or (prompt % 2 == 0 and one.ids[-1] == 5))
+
+
 def test_early_stopping_true_ends_sooner_and_never_is_at_least_as_good() -> None:
     reads, scores = {}, {}
     for stopping in (True, False, "never"):

@@ -34,7 +34,11 @@ def field_control(cls: type, name: str) -> Component:
     info = help_of(cls, name)
     choices = info.partition(":")[0].split(" | ")
     about: dict[str, Any] = {"label": name, "min_width": 165, "info": info.replace("null", "none") or None}
-    hint, default = get_type_hints(cls)[name], getattr(cls, name)
+    hint = get_type_hints(cls)[name]
+    if hint == list[str]:
+        about["info"] += "; one a line"
+        return gr.Textbox("", placeholder="none", lines=1, max_lines=4, max_length=200, **about)
+    default = getattr(cls, name)
     if hint is bool:
         return gr.Checkbox(default, **about)
     if hint in (int, float):
@@ -55,5 +59,9 @@ def control_value(value: Any) -> Any:
 def decode_config(name: str, controls: Mapping[str, Component], values: Mapping[Component, Any]) -> DecodeConfig:
     """The strategy as its controls stand. Raises ConfigError."""
     fields_set = {key: control_value(values[component]) for key, component in controls.items()}
+    hints = get_type_hints(DecodeConfig)
+    for key in fields_set:
+        if hints.get(key) == list[str]:
+            fields_set[key] = (values[controls[key]] or "").splitlines()
     made: DecodeConfig = build("decode", {"name": name, **fields_set})
     return made

@@ -17,8 +17,9 @@ from nanolm.app.models import CHARACTERS, Models, checked_seed, checked_text, er
 from nanolm.app.worker import interruptible
 from nanolm.config import options
 from nanolm.decode.base import DecodeConfig
-from nanolm.generator import Generator, pieces
+from nanolm.generator import Generator
 from nanolm.tokenizer.base import EOS
+from nanolm.tokenizer.streaming import pieces
 from nanolm.web.html import Html, tag
 
 

@@ -5,9 +5,9 @@ A row is one continuation of one prompt. Knows no text and no beams.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from nanolm.decode.base import DecodeConfig, Hypothesis, Ids, Stepper, prefill
+from nanolm.decode.base import DecodeConfig, Hypothesis, Ids, Stepper, Stop, prefill
 from nanolm.tokenizer.base import EOS
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Step(NamedTuple):
     rows: "Tensor"  # (B,)
     tokens: "Tensor"  # (B,)
     logprobs: "Tensor"  # (B,), nats
+    stopped: list[int]  # the rows that this token ends by a stop string
 
 
 class Autoregressive(DecodeConfig):
@@ -34,31 +35,36 @@ class Autoregressive(DecodeConfig):
         """What picks up to `length` next tokens for each of the rows."""
         raise NotImplementedError
 
-    def decode(self, model: Stepper, prompts: Ids, context: int, seeds: Ids) -> list[list[Hypothesis]]:
+    def decode(
+        self, model: Stepper, prompts: Ids, context: int, seeds: Ids, stop: Optional[Stop] = None
+    ) -> list[list[Hypothesis]]:
         """See DecodeConfig.decode. The copies of one prompt share its prefill."""
         import torch
 
         limits = self.row_limits(prompts, context)
         ids = torch.full((len(limits), max(limits)), EOS, device=model.device)
         nats = torch.zeros(ids.shape, device=model.device)
-        steps = list(self.steps(model, prompts, limits, seeds))
+        steps = list(self.steps(model, prompts, limits, seeds, stop))
         rows = torch.cat([step.rows for step in steps])
         columns = torch.cat([torch.full_like(step.rows, new) for new, step in enumerate(steps)])
         ids[rows, columns] = torch.cat([step.tokens for step in steps])
         nats[rows, columns] = torch.cat([step.logprobs for step in steps])
-        found = [cut(*row) for row in zip(ids.tolist(), nats.tolist(), limits, strict=True)]
+        stopped = {row: new for new, step in enumerate(steps, 1) for row in step.stopped}
+        found, ids_of, nats_of = list[Hypothesis](), ids.tolist(), nats.tolist()
+        for row, limit in enumerate(limits):
+            found.append(cut(ids_of[row], nats_of[row], stopped.get(row, limit), row in stopped))
         return [found[start : start + self.rows_per_prompt] for start in range(0, len(found), self.rows_per_prompt)]
 
     def stream(
-        self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int]
+        self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int], stop: Optional[Stop] = None
     ) -> Iterator[tuple[int, int]]:
         """(hypothesis, id) of all hypotheses, a token of each in turn; <EOS> is the last of a hypothesis."""
         ended: set[int] = set()
-        for step in self.steps(model, [prompt], self.row_limits([prompt], context), [seed]):
+        for step in self.steps(model, [prompt], self.row_limits([prompt], context), [seed], stop):
             for row, token in zip(step.rows.tolist(), step.tokens.tolist(), strict=True):
                 if row not in ended:
                     yield row, token
-                if token == EOS:
+                if token == EOS or row in step.stopped:
                     ended.add(row)
             if len(ended) == self.rows_per_prompt:
                 return
@@ -67,18 +73,22 @@ class Autoregressive(DecodeConfig):
         """How many new tokens each row has room for."""
         return [limit for limit in self.limits(prompts, context) for _ in range(self.rows_per_prompt)]
 
-    def steps(self, model: Stepper, prompts: Ids, limits: Sequence[int], seeds: Ids) -> Iterator[Step]:
+    def steps(
+        self, model: Stepper, prompts: Ids, limits: Sequence[int], seeds: Ids, stop: Optional[Stop] = None
+    ) -> Iterator[Step]:
         """A step of all rows in the batch after the other; limits: one per row.
 
         A row goes on after its <EOS> until it leaves the batch: the reader cuts. At its limit it leaves at once.
         """
         pick = self.picker(model, max(limits), seeds)
-        batch = Batch(model, prompts, self.rows_per_prompt, limits)
+        copies = self.rows_per_prompt
+        batch = Batch(model, prompts, copies, limits, stop and (lambda row, new: stop(row // copies, new)))
         for new in range(max(limits)):
             scores = self.filter(batch.logits, batch.history[:, : batch.length], new)
             tokens = pick(scores, batch.rows, new)
-            yield Step(batch.rows, tokens, batch.logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0])
-            batch.add(tokens)
+            logprobs = batch.logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+            rows, stopped = batch.rows, batch.add(tokens)
+            yield Step(rows, tokens, logprobs, stopped)
             if not any(batch.running):
                 return
             batch.read_last()
@@ -91,27 +101,35 @@ class Batch:
     each line, whether it has neither ended nor reached its limit, as far as the host has looked.
     """
 
-    def __init__(self, model: Stepper, prompts: Ids, copies: int, limits: Sequence[int]) -> None:
+    def __init__(
+        self, model: Stepper, prompts: Ids, copies: int, limits: Sequence[int], stop: Optional[Stop] = None
+    ) -> None:
         import torch
 
-        self.model, self.limits, self.new = model, list(limits), 0
+        self.model, self.limits, self.stop, self.new = model, list(limits), stop, 0
+        self.written: list[list[int]] = [[] for _ in limits]  # of each row, where there are stop strings
         self.running, self.unseen = [True] * len(limits), list["Tensor"]()
         prompt, self.cache, self.logits = prefill(model, prompts, copies)
         self.length = prompt.shape[1]
         self.history = torch.cat([prompt, prompt.new_zeros(len(prompt), max(limits))], 1)
         self.rows = torch.arange(len(limits), device=model.device)
 
-    def add(self, tokens: "Tensor") -> None:
-        """Writes down the next token (B,) of each line, and lets lines go that have ended, once they are many."""
+    def add(self, tokens: "Tensor") -> list[int]:
+        """Writes down the next token (B,) of each line, and lets lines go that have ended, once they are many.
+
+        Out: the rows that a stop string has ended.
+        """
         self.history[:, self.length] = tokens
         self.length, self.new = self.length + 1, self.new + 1
         self.unseen.append(tokens)
+        stopped = self._stop(tokens) if self.stop else []
         at_limit = self.new in self.limits
-        if at_limit or len(self.unseen) == LOOK.get(self.model.device.type, 1):
+        if at_limit or stopped or len(self.unseen) == LOOK.get(self.model.device.type, 1):
             self._look()
             left = sum(self.running)
             if 0 < left < len(self.running) and (at_limit or left <= SHRINK * len(self.running)):
                 self._shrink()
+        return stopped
 
     def read_last(self) -> None:
         """The model reads the last tokens; `logits` (B, V) are those of what follows."""
@@ -126,6 +144,17 @@ class Batch:
             if EOS in ids or self.new >= self.limits[line]:
                 self.running[line] = False
 
+    def _stop(self, tokens: "Tensor") -> list[int]:
+        """Ends the lines whose stop string is complete; their rows."""
+        assert self.stop
+        stopped = []
+        for line, (row, token) in enumerate(zip(self.rows.tolist(), tokens.tolist(), strict=True)):
+            self.written[row].append(token)
+            if self.running[line] and self.stop(row, self.written[row]):
+                self.running[line] = False
+                stopped.append(row)
+        return stopped
+
     def _shrink(self) -> None:
         """Only the running lines stay."""
         import torch
@@ -137,8 +166,8 @@ class Batch:
         self.running = [True] * len(self.limits)
 
 
-def cut(ids: list[int], nats: list[float], limit: int) -> Hypothesis:
-    """The hypothesis in a row of ids and log-probabilities: up to its <EOS>, or to its limit."""
-    finished = EOS in ids[:limit]
-    size = ids.index(EOS) + 1 if finished else limit
-    return Hypothesis(ids[:size], sum(nats[:size]), sum(nats[:size]), finished)
+def cut(ids: list[int], nats: list[float], end: int, stopped: bool) -> Hypothesis:
+    """The hypothesis in a row of ids and log-probabilities: up to its <EOS>, or to `end`, its stop string or limit."""
+    by_eos = EOS in ids[:end]
+    size = ids.index(EOS) + 1 if by_eos else end
+    return Hypothesis(ids[:size], sum(nats[:size]), sum(nats[:size]), by_eos or stopped)

@@ -5,11 +5,11 @@ tokenizer (only the ids of its special tokens) and no file. Field names and thei
 `transformers.generate`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
-from nanolm.config import MISSING, between, check_name, knob
+from nanolm.config import MISSING, between, check_name, knob, one_of
 from nanolm.decode import filters
 from nanolm.errors import ConfigError, RunError
 from nanolm.tokenizer.base import EOS, PAD
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Ids = Sequence[Sequence[int]]  # of several prompts; or the whole numbers that are their seeds
+# (which prompt, the new ids so far) -> whether a stop string is complete; asked after every token
+Stop = Callable[[int, Sequence[int]], bool]
+OVERFLOWS = ("stop", "slide")
 
 
 class Stepper(Protocol):
@@ -45,7 +48,7 @@ class Hypothesis:
     ids: list[int]  # without the prompt; ends with <EOS> where finished
     logprob: float  # nats: the sum of the model's own log-probabilities of `ids`, before any filter
     score: float  # what ranked it: in beam search filtered and length-penalised, else the logprob
-    finished: bool  # by <EOS>, not by the limit
+    finished: bool  # by <EOS> or a stop string, not by the limit
 
 
 @dataclass
@@ -58,6 +61,8 @@ class DecodeConfig:
     repetition_penalty: float = knob(1.0, "above 1: tokens seen before, the prompt's too, get less likely")
     no_repeat_ngram_size: int = knob(0, "no n-gram of so many tokens occurs twice; 0: off")
     num_return_sequences: int = knob(1, "texts per prompt")
+    stop: list[str] = knob([], "strings that end a text once they are written, as ['.']")
+    overflow: str = knob("stop", "stop | slide: at the end of the context, or on from its last three quarters")
 
     def __post_init__(self) -> None:
         check_name("decode", self)
@@ -66,6 +71,11 @@ class DecodeConfig:
         between("decode.repetition_penalty", self.repetition_penalty, 0, open_low=True)
         between("decode.no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
         between("decode.num_return_sequences", self.num_return_sequences, 1)
+        one_of("decode.overflow", self.overflow, OVERFLOWS)
+        if self.overflow == "slide" and self.max_new_tokens is None:
+            raise ConfigError("decode.overflow=slide: a text may never end; give decode.max_new_tokens too")
+        if not all(self.stop):
+            raise ConfigError("decode.stop: an empty string is in every text; leave it out")
         if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             most = f"decode.max_new_tokens={self.max_new_tokens}"
             raise ConfigError(f"decode.min_new_tokens={self.min_new_tokens}: must be at most {most}")
@@ -75,8 +85,10 @@ class DecodeConfig:
         """How many rows of a batch one prompt takes."""
         return self.num_return_sequences
 
-    def decode(self, model: Stepper, prompts: Ids, context: int, seeds: Ids) -> list[list[Hypothesis]]:
-        """`num_return_sequences` hypotheses for each prompt, the best first.
+    def decode(
+        self, model: Stepper, prompts: Ids, context: int, seeds: Ids, stop: Optional[Stop] = None
+    ) -> list[list[Hypothesis]]:
+        """`num_return_sequences` hypotheses for each prompt, the best first; at most to the end of the context.
 
         prompts: ids, at least one (<BOS>) and at most `context` each. seeds: whole numbers >= 0 per prompt, from which
         all chance is drawn, so that no prompt's result depends on what else is in the batch.
@@ -84,10 +96,10 @@ class DecodeConfig:
         raise NotImplementedError
 
     def stream(
-        self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int]
+        self, model: Stepper, prompt: Sequence[int], context: int, seed: Sequence[int], stop: Optional[Stop] = None
     ) -> Iterator[tuple[int, int]]:
         """(hypothesis, id) of all hypotheses of a prompt, with <EOS>, as soon as they are decided: here, at the end."""
-        for which, hypothesis in enumerate(self.decode(model, [prompt], context, [seed])[0]):
+        for which, hypothesis in enumerate(self.decode(model, [prompt], context, [seed], stop)[0]):
             yield from ((which, token) for token in hypothesis.ids)
 
     def limits(self, prompts: Ids, context: int) -> list[int]:

@@ -4,12 +4,14 @@ In: prompts as ids. Out: for each the best hypotheses found, best first. All bea
 prompt that is done leaves it. The bookkeeping is on the host, in plain lists: 2 * num_beams candidates per prompt.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from nanolm.config import between, knob, one_of
-from nanolm.decode.base import DecodeConfig, Hypothesis, Ids, Stepper, prefill
+from nanolm.decode.base import DecodeConfig, Hypothesis, Ids, Stepper, Stop, prefill
 from nanolm.errors import ConfigError
 from nanolm.tokenizer.base import EOS
 
@@ -45,12 +47,15 @@ class Beam(DecodeConfig):
         """How many rows of a batch one prompt takes."""
         return self.num_beams
 
-    def decode(self, model: Stepper, prompts: Ids, context: int, seeds: Ids) -> list[list[Hypothesis]]:
+    def decode(
+        self, model: Stepper, prompts: Ids, context: int, seeds: Ids, stop: Optional[Stop] = None
+    ) -> list[list[Hypothesis]]:
         """See DecodeConfig.decode; no chance in it. Fewer hypotheses than asked for where no more are possible."""
         import torch
 
         width = self.num_beams
-        searches = live = [Search(self, limit) for limit in self.limits(prompts, context)]
+        limits = enumerate(self.limits(prompts, context))
+        searches = live = [Search(self, limit, stop and partial(stop, prompt)) for prompt, limit in limits]
         history, cache, logits = prefill(model, prompts, width)  # history: (B * width, columns)
         start = history.shape[1]
         totals = torch.tensor([0.0] + [-inf] * (width - 1), device=model.device).repeat(len(prompts))
@@ -118,23 +123,31 @@ def in_place_of_parents(beams: list[Candidate]) -> list[Candidate]:
 class Search:
     """The state of one prompt: its finished hypotheses, best first, and the beams that go on (none: it is done)."""
 
-    def __init__(self, config: Beam, limit: int) -> None:
-        self.config, self.limit = config, limit
+    def __init__(self, config: Beam, limit: int, stop: Optional[Callable[[Sequence[int]], bool]]) -> None:
+        self.config, self.limit, self.stop = config, limit, stop
         self.hypotheses: list[Hypothesis] = []
         self.beams: list[Candidate] = []
 
     def advance(self, candidates: list[Candidate], written: "Tensor", new: int) -> None:
         """Takes the candidates of step `new`, best first; `written` (rows, new - 1) holds the tokens before them."""
         width, last = self.config.num_beams, new == self.limit
-        for one in candidates[:width]:  # the others are there only to go on
-            if (last or one.token == EOS) and one.score > -inf:
+        ended = [self._has_ended(one, written) for one in candidates]
+        for one, finished in zip(candidates[:width], ended, strict=False):  # the others are there only to go on
+            if (last or finished) and one.score > -inf:
                 ids = [*written[one.row].tolist(), one.token]
                 score = one.score / new**self.config.length_penalty
-                self.hypotheses.append(Hypothesis(ids, one.nats, score, one.token == EOS))
+                self.hypotheses.append(Hypothesis(ids, one.nats, score, finished))
         self.hypotheses = sorted(self.hypotheses, key=lambda hypothesis: -hypothesis.score)[:width]
-        self.beams = [one for one in candidates if one.token != EOS][:width]
+        self.beams = [one for one, finished in zip(candidates, ended, strict=True) if not finished][:width]
+        while len(self.beams) < width:  # stop strings have ended the others
+            self.beams.append(candidates[0]._replace(score=-inf))
         if last or not self._can_improve(new):
             self.beams = []
+
+    def _has_ended(self, one: Candidate, written: "Tensor") -> bool:
+        if one.token == EOS or self.stop is None:
+            return one.token == EOS
+        return self.stop([*written[one.row].tolist(), one.token])
 
     def _can_improve(self, new: int) -> bool:
         """Whether the best beam could still get among the hypotheses; with `never`, at the best length for it."""

@@ -16,6 +16,8 @@ def strategy(decode: str | DecodeConfig | None, fields: dict[str, Any]) -> Decod
 
     Without `decode`: the strategy that has all `fields`; sample, where more than one has. Raises ConfigError.
     """
+    if isinstance(fields.get("stop"), str):
+        fields = {**fields, "stop": [fields["stop"]]}
     if isinstance(decode, DecodeConfig):
         return build("decode", plain(decode) | fields) if fields else decode
     if decode is not None:

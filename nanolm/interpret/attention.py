@@ -32,8 +32,7 @@ def text_ids(
     context = generator.model.context
     [(_, ids)] = generator.encode_prompts([prompt], decode or DecodeConfig(max_new_tokens=1))
     if decode:
-        with torch.inference_mode():
-            ids = ids + decode.decode(generator.model, [ids], context, [(pick_seed(seed), 0)])[0][0].ids
+        ids = ids + [token for which, token in generator.stream_ids(decode, ids, pick_seed(seed)) if which == 0]
     return ids[:context]
 
 

@@ -63,12 +63,13 @@ def _wrong_bytes(source: Source, encoding: str, error: UnicodeError) -> str:
     number, line = odd[0]
     found = _ESCAPED.search(line)
     place = len(line[: found.start()].encode()) + 1 if found else 1
-    guess = _guess(b"".join(line[:HEAD].encode("utf-8", "surrogateescape") for _, line in odd))
+    guess = guess_encoding(b"".join(line[:HEAD].encode("utf-8", "surrogateescape") for _, line in odd))
     mend = f"it looks like {guess}: data.encoding={guess} reads it" if guess else "give data.encoding, or mend the file"
     return f"{source}: line {number}, byte {place}: not UTF-8; {mend}"
 
 
-def _guess(sample: bytes) -> str | None:
+def guess_encoding(sample: bytes) -> str | None:
+    """The likeliest encoding of bytes that are no UTF-8; None where nothing fits."""
     from charset_normalizer import from_bytes  # here: 50 ms that a good file need not wait for
 
     best = from_bytes(sample, cp_isolation=_COMMON.split()).best()
