@@ -17,6 +17,8 @@ from nanolm.comparing.config import CompareConfig
 from nanolm.config import GROUPS, MISSING, build, fill, options
 from nanolm.corpus.corpus import DROPPED, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.files import Files
+from nanolm.data.hub import Hub
+from nanolm.data.named import Named
 from nanolm.errors import NanolmError
 from nanolm.model.config import ModelConfig
 from nanolm.tokenizer.base import UNK
@@ -25,7 +27,11 @@ from nanolm.training.config import TrainConfig
 Case = tuple[type, str, str]  # dataclass, its prefix in messages, field
 CLASSES = [(cls, group) for group in GROUPS for cls in options(group).values()]
 CLASSES += [(ModelConfig, "model"), (TrainConfig, "config"), (CompareConfig, "config")]
-NEEDED: dict[type, dict[str, Any]] = {Files: {"path": "a.txt"}}
+NEEDED: dict[type, dict[str, Any]] = {
+    Files: {"path": "a.txt"},
+    Named: {"path": "a.txt"},
+    Hub: {"dataset": "a", "val_split": "b"},
+}
 FREE = {"path", "name", "column"}  # text of any kind, or of a kind that only the file decides
 FIELDS: list[Case] = [
     (cls, prefix, field.name)

@@ -20,7 +20,7 @@ def test_every_yaml_lists_the_fields_of_its_dataclass(file: Path) -> None:
 def test_every_option_has_a_yaml() -> None:
     listed = {(file.parent.name, file.stem) for file in files()}
     options = {(group, name) for group, table in schemas().items() for name in table if group in ("data", "tokenizer")}
-    assert options <= listed
+    assert options - {("data", "named")} <= listed  # named: conf/data/shakespeare.yaml and others
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

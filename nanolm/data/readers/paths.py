@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from nanolm.data.readers.read import ENDINGS
-from nanolm.data.readers.source import Source, is_zip
+from nanolm.data.readers.source import PACKED, Source, is_zip
 from nanolm.errors import DataError
 from nanolm.text import first_line
 
@@ -25,7 +25,8 @@ def find_sources(key: str, pattern: str) -> list[Source]:
     if "://" in pattern:
         from nanolm.data.readers.fetch import fetched  # here: 30 ms that `--cfg job` need not wait for
 
-        return in_file(where, fetched(pattern), "*")
+        address, inside, members = pattern.partition(".zip/")
+        return in_file(where, fetched(address + inside.rstrip("/")), members or "*")
     path = Path(pattern).expanduser()
     for parent in (path, *path.parents):
         if parent.is_file():
@@ -98,3 +99,11 @@ def identity(source: Source) -> list[str | int]:
     stat = os.stat(source.path)
     found: list[str | int] = [str(source.path.resolve()), stat.st_size, stat.st_mtime_ns]
     return [*found, source.member] if source.member else found
+
+
+def size_of(source: Source) -> int | None:
+    """Its bytes unpacked; None where only reading it would tell."""
+    if source.member:
+        with zipfile.ZipFile(source.path) as archive:
+            return archive.getinfo(source.member).file_size
+    return None if source.path.suffix.lower() in PACKED else source.path.stat().st_size
