@@ -62,9 +62,14 @@ def read_json(path: str | Path) -> Any:
         raise NanolmError(f"{path}: is damaged, not JSON ({error}); restore or delete it") from error
 
 
+def expand_home(text: str) -> str:
+    """A path or an address as a user types it, with `~` and `~name` as home folders, where there is such a user."""
+    return os.path.expanduser(text)
+
+
 def user_path(text: str | Path) -> Path:
-    """A path as a user types it: `~` and `~name` are home folders, where there is such a user."""
-    return Path(os.path.expanduser(text))
+    """A path as a user types it."""
+    return Path(expand_home(str(text)))
 
 
 def matching(pattern: str | Path) -> list[Path]:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from nanolm.cli.arguments import ready
 from nanolm.cli.configs import CONF, register
+from nanolm.cli.door import typed
 from nanolm.config import build
 from nanolm.errors import ConfigError, one_line
 from nanolm.training.config import TrainConfig
@@ -100,6 +101,8 @@ def test_the_home_folder_in_every_key_of_a_path(monkeypatch: pytest.MonkeyPatch)
     assert swept("outputs=~/x,y") == ["/home/ada/x", "y"]
     assert ready("train", ["hydra.run.dir=~/x"]) == ["hydra.run.dir=/home/ada/x"]
     assert ready("export", ["folder=~/x"]) == ["folder=/home/ada/x"]
+    address = "https://example.org/~ada/a.txt"
+    assert typed(OmegaConf.structured(composed("data=files", f"data.path=[{address}]"))).data.path == [address]
     assert composed("outputs=~nobody-of-that-name/x").outputs == "~nobody-of-that-name/x"
 
 

@@ -4,6 +4,7 @@ In: argv. Out: argv that Hydra's grammar reads as what was meant: flags first, t
 whole number, None nothing. ConfigError for what can only be a mistake. Knows keys and types; composes nothing.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from nanolm.cli.configs import CONF, VERBS, choices, option_classes, schemas
 from nanolm.errors import ConfigError
-from nanolm.files import user_path
+from nanolm.files import expand_home
 
 SWEEPS = {"-m", "--multirun"}
 ALONE = {*SWEEPS, "-r", "--run", "-h", "--help", "--hydra-help", "--version", "--resolve", "-i", "--info"}
@@ -199,8 +200,8 @@ def read_override(verb: str, word: str, multirun: bool) -> str:
     key = key_of(verb, name.lstrip("+"))
     if not sign or not key.types or (multirun and SWEEP_FUNCTION.fullmatch(value)):
         return word
-    if key.is_path and user_path(value).exists():
-        return f"{key.name}={quote(str(user_path(value)))}"  # even if it looks like a sweep: dims=64,heads=2
+    if key.is_path and os.path.exists(expand_home(value)):
+        return f"{key.name}={quote(expand_home(value))}"  # even if it looks like a sweep: dims=64,heads=2
     read = read_text if key.is_text else read_number
     values = parts(value) if multirun else [value]
     return f"{key.name}={','.join(read(key, one) for one in values)}"
@@ -233,7 +234,7 @@ def read_text(key: Key, value: str) -> str:
 
 def home(key: Key, text: str) -> str:
     """A path with `~` as the home folder; other texts as they are."""
-    return str(user_path(text)) if key.is_path and text.startswith("~") else text
+    return expand_home(text) if key.is_path else text
 
 
 def quote(text: str) -> str:

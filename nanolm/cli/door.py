@@ -20,7 +20,7 @@ from nanolm.cli.arguments import elsewhere, ready
 from nanolm.cli.configs import CONF, register
 from nanolm.cli.help import help_text
 from nanolm.errors import ConfigError, NanolmError, missing_key, one_line
-from nanolm.files import user_path
+from nanolm.files import expand_home, user_path
 from nanolm.training.config import TrainConfig
 
 # What Hydra must not parse; `sweep` is also a folder of conf/
@@ -108,9 +108,9 @@ def with_homes(config: Any) -> Any:
         if is_dataclass(value):
             changed[field.name] = with_homes(value)
         elif field.metadata.get("path") and isinstance(value, str):
-            changed[field.name] = str(user_path(value))
+            changed[field.name] = expand_home(value)
         elif field.metadata.get("path") and isinstance(value, list):
-            changed[field.name] = [str(user_path(one)) for one in value]
+            changed[field.name] = [expand_home(one) for one in value]
     return replace(config, **changed)
 
 
