@@ -166,9 +166,9 @@ def test_what_cannot_be_meant_is_one_line_with_the_mend(typed: str, says: str) -
 
 def test_the_name_of_an_option_decides_nothing() -> None:
     assert ready("train", ["optim=adamw", "optim.name=adamw"]) == ["optim=adamw", "optim.name=adamw"]
-    for typed in ("decode.name=greedy", "tokenizer.name=char,word", "++model.name=base"):
+    for word in ("decode.name=greedy", "tokenizer.name=char,word", "++model.name=base"):
         with pytest.raises(ConfigError, match="an option's name can't be changed"):
-            ready("train", ["-m", typed])
+            ready("train", ["-m", word])
     for group in ("optim", "decode", "tokenizer", "data"):
         cls = type(getattr(composed(), group))
         with pytest.raises(ConfigError, match=rf"^{group}\.name=other: is not the name of the option chosen"):
