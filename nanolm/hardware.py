@@ -5,11 +5,12 @@ runs up to hundreds of times slower than fp32, so `auto` never picks it there.
 """
 
 import platform
-import resource
+import re
 import warnings
 from functools import cache
 from pathlib import Path
 
+import psutil
 import torch
 
 from nanolm.config import one_of
@@ -30,7 +31,10 @@ def has_flag(cpuinfo: str, kind: str) -> bool:
 @cache
 def cpu_has(kind: str) -> bool:
     """Whether this CPU multiplies bf16 or int8 natively; False where it can't be told."""
-    return platform.system() == "Linux" and has_flag(Path("/proc/cpuinfo").read_text(errors="replace"), kind)
+    if platform.system() == "Linux":
+        return has_flag(Path("/proc/cpuinfo").read_text("utf-8", "replace"), kind)
+    apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
+    return kind == "int8" and (apple or torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"))
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -66,12 +70,20 @@ def peak_memory(device: torch.device) -> float:
     """Megabytes: the most that this process has held at once; on a GPU, the most that its tensors took there."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    status = Path("/proc/self/status")  # ru_maxrss begins with that of the process that started this one
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return float(memory.peak_wset / 1e6)
+    if platform.system() == "Linux":  # where ru_maxrss begins with that of the process that started this one
+        (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("utf-8"))
+        return int(line) * 1024 / 1e6
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
+
+
+def total_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return int(psutil.virtual_memory().total)
 
 
 def check_quantize(name: str | None, device: torch.device) -> None:

@@ -2,11 +2,13 @@
 
 In: a function and the blocks, or texts to cut into pieces and count. Out: its results as `map` gives them. What is
 small is done here: processes are started only once so many blocks have come that they pay. The function runs in forks,
-which have everything that this process has; only blocks and results are sent. Knows nothing of what the text is.
+which have everything that this process has; only blocks and results are sent. Without forks all is done here (30,000
+film articles: 3 s, once). Knows nothing of what the text is.
 """
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -19,6 +21,7 @@ from nanolm.errors import NanolmError
 BLOCK = 2**20  # characters of text, or about so many
 ALONE = 16  # blocks done before other cores are asked
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+FORKS = sys.platform == "linux"  # Windows has none, and macOS's own libraries may crash in one
 In = TypeVar("In")
 Out = TypeVar("Out")
 _work: Callable[[Any], Any]  # in a fork
@@ -33,7 +36,9 @@ def spread(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    if CORES == 1 or not following or multiprocessing.current_process().daemon:  # which can have no children
+    if (
+        not FORKS or CORES == 1 or not following or multiprocessing.current_process().daemon
+    ):  # which can have no children
         yield from map(work, chain(following, waiting))
         return
     pending: deque[Future[Out]] = deque()

@@ -6,6 +6,7 @@ CPU and slow on most.
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from nanolm import hardware
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 PRECISION = os.environ.get("NANOLM_TEST_PRECISION", "fp32")
 instructions = hardware.cpu_has
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, or takes away what Linux has")
+collect_ignore = ["test_ending.py", "test_parallel.py"] if os.name == "nt" else []  # they are about signals
+posix_only = pytest.mark.skipif(os.name == "nt", reason="needs POSIX's signals, links or pipes")
 
 
 def pytest_configure() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import untrained
+from conftest import posix_only
 from tiny_run import tiny_config
 
 from nanolm.comparing.compare import compare
@@ -95,6 +96,7 @@ def signed(run: Run, **config: Any) -> Run:
     return Run.open(run.folder)
 
 
+@posix_only
 @pytest.mark.parametrize("name", ["config.json", "metrics.csv", ".lock", "samples.txt", "best.safetensors"])
 def test_links_and_pipes_are_refused(run: Run, tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import posix_only
 from tiny_run import rows, tiny_config, write_documents
 
 from nanolm import hardware
@@ -288,8 +289,10 @@ train(tiny_config(folder, epochs=4000, log_every=1, model={{"dropout": 0.2}}), f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_save_and_say_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+@posix_only
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_save_and_say_how_to_go_on(tmp_path: Path, name: str) -> None:
+    number = signal.Signals[name]
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]

@@ -32,7 +32,8 @@ EXTRAS = {"gradio": "app"}  # packages that not everybody installs: the extra of
 def door(verb: str, main: Callable[..., Any]) -> None:
     """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; see `call` for what training gets."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log can be followed while it grows
+    # a log can be followed while it grows; a pipe of Windows (cp1252) gets what it can't spell as an escape
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     register()
     OmegaConf.register_new_resolver("help_text", help_text, replace=True)
     try:

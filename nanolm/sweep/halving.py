@@ -110,7 +110,7 @@ def read_result(folder: Path, share: float) -> Result | None:
     if share == 1:
         return Result(finite(job.status.get("val_bpb"))) if job.state == "finished" else None
     try:
-        for rung in json.loads((folder / "rungs.json").read_text()):
+        for rung in json.loads((folder / "rungs.json").read_text("utf-8")):
             if abs(rung["share"] - share) < 1e-6:
                 return Result(finite(rung["val_bpb"]), rung["bits"], rung["bytes"])
     except (OSError, ValueError, LookupError, TypeError):  # damaged: it is scored again

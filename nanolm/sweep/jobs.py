@@ -29,7 +29,7 @@ class Job:
     def read(cls, folder: Path) -> "Job":
         """The job in `folder`."""
         try:
-            status = json.loads((folder / "status.json").read_text())
+            status = json.loads((folder / "status.json").read_text("utf-8"))
         except (OSError, ValueError):
             status = {}
         return cls(folder, status if isinstance(status, dict) else {})

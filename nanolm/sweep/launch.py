@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -94,4 +95,4 @@ def threads_per_job(launcher: Any) -> int | None:
 def _end_with_parent() -> None:
     """A joblib worker ends with the sweep's process, which may be killed; once in a worker."""
     parent = os.getppid()
-    children.save_when(lambda: os.getppid() != parent)
+    children.save_when(lambda: os.getppid() != parent or not psutil.pid_exists(parent))  # Windows keeps the number

@@ -39,7 +39,7 @@ class Metrics:
 
     def kept(self) -> list[dict[str, float]]:
         """The rows that are in the file, as they were added; cells that stayed empty are left out."""
-        with open(self.file.name, newline="") as file:
+        with open(self.file.name, newline="", encoding="utf-8") as file:
             return [{key: float(row[key]) for key in COLUMNS if row[key]} for row in csv.DictReader(file)]
 
     def saved(self) -> int:

@@ -52,7 +52,7 @@ class LastingStream:
 def lasting_output() -> Iterator[None]:
     """Inside, printing never fails."""
     before = sys.stdout, sys.stderr
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         sys.stdout, sys.stderr = (LastingStream(stream or nowhere) for stream in before)  # type: ignore[assignment]
         try:
             yield

@@ -86,4 +86,4 @@ def git_commit(folder: Path) -> str | None:
     if not (folder / ".git").exists() or not shutil.which("git"):
         return None
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout.strip() or None

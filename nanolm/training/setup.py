@@ -3,7 +3,6 @@
 In: a TrainConfig, and the tokenizer of the run to start from where there is one. Out: a Setup. Writes only caches.
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from nanolm.corpus.batches import TrainingBatches
 from nanolm.corpus.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.errors import ConfigError
-from nanolm.hardware import pick_device, pick_precision
+from nanolm.hardware import pick_device, pick_precision, total_memory
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
 from nanolm.runs.run import Run
@@ -114,7 +113,7 @@ def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) 
     with torch.device("meta"):
         parameters = sum(Transformer(config, vocabulary, context).summary().values())
     needed = 4 * parameters * (4 if device == "cpu" else 1)
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    there = total_memory()
     if needed > there:
         sizes = f"{parameters:,} parameters need {needed / 2**30:,.0f} GiB, this machine has {there / 2**30:,.0f}"
         raise ConfigError(f"model: {sizes}; lower model.dims or model.nblocks")
