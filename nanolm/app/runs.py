@@ -8,10 +8,8 @@ import gradio as gr
 
 from nanolm.app.models import Models, errors_as_messages
 from nanolm.comparing.config import CompareConfig
-from nanolm.comparing.figures import draw_figures
 from nanolm.comparing.page import comparison_page
-from nanolm.comparing.records import collect
-from nanolm.comparing.verdicts import ranked_tables
+from nanolm.comparing.report import make_reports
 from nanolm.runs.folders import run_folders
 from nanolm.web.html import frame
 
@@ -19,11 +17,10 @@ from nanolm.web.html import frame
 @lru_cache(1)
 def comparison(outputs: Path, written: tuple[float, ...]) -> str:
     """compare.py's page of every run under `outputs`; drawn again only when a status has been `written` since."""
-    config = CompareConfig(outputs=str(outputs))
-    tables, unranked = ranked_tables(collect(config), config.sort, config.by)
+    config = CompareConfig(outputs=str(outputs), baselines=False)
     with TemporaryDirectory() as folder:
-        figures = [draw_figures(table, Path(folder), f"{number}_") for number, table in enumerate(tables)]
-        return frame(comparison_page("Runs", tables, unranked, figures), "comparison")
+        reports, unranked = make_reports(config, Path(folder))
+        return frame(comparison_page("Runs", reports, unranked), "comparison")
 
 
 def tab(models: Models, run: gr.Dropdown, here: gr.Tab) -> None:

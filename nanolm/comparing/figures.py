@@ -41,9 +41,15 @@ def independent_knobs(runs: pd.DataFrame, knobs: Sequence[str]) -> list[str]:
     texts = runs[list(knobs)].astype(str)
     kept: list[str] = []
     for key in sorted(knobs, key=lambda key: -texts[key].nunique()):
-        if texts[key].nunique() > 1 and all(texts.groupby(other)[key].nunique().max() > 1 for other in kept):
+        if texts[key].nunique() > 1 and not any(_decides(texts, other, key) for other in kept):
             kept.append(key)
     return [key for key in knobs if key in kept]
+
+
+def _decides(texts: pd.DataFrame, other: str, key: str) -> bool:
+    """Whether equal values of `other` always come with equal ones of `key`; values that occur once show nothing."""
+    repeated = texts[texts.duplicated(other, keep=False)]
+    return 2 * len(repeated) > len(texts) and bool(repeated.groupby(other)[key].nunique().max() == 1)
 
 
 def row_labels(table: Table) -> dict[Any, str]:

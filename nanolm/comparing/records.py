@@ -34,6 +34,7 @@ class Record:
     bits: pd.DataFrame = field(default_factory=pd.DataFrame)  # document, bits, bytes of each test document
     samples: str = ""
     tokenizer: str = ""  # checksum of tokenizer.json
+    ended: float | None = None  # when its status was written last, in seconds since 1970
     trouble: str = ""
 
 
@@ -85,6 +86,7 @@ def read_record(folder: Path) -> Record:
     try:
         if (folder / "status.json").exists():
             record.status = flatten(read_json(folder / "status.json"))
+            record.ended = (folder / "status.json").stat().st_mtime
         record.trouble = why_unranked(record.status)
         if (folder / "manifest.json").exists() or not record.trouble:
             run = Run.open(folder)

@@ -1,4 +1,5 @@
-// Sorts the tables by their headers, and shows the samples of the ticked rows side by side. Texts enter as text only.
+// Sorts the tables by their headers, draws the figures, and shows the samples of the ticked rows side by side. Texts
+// enter as text only.
 const sections = JSON.parse(document.getElementById("data").textContent);
 
 function compare(a, b) {
@@ -49,7 +50,7 @@ function card(run) {
 // A box to tick in each row of runs; the best three are ticked at first.
 document.querySelectorAll("section.corpus").forEach((section, index) => {
   const table = section.querySelector("table.sortable"), cards = section.querySelector(".cards");
-  sortable(table, sections[index]);
+  sortable(table, sections[index].rows);
   const runs = [...table.tBodies[0].rows].filter((row) => row.known.card);
   function show() {
     cards.replaceChildren(...runs.filter((row) => row.box.checked).map((row) => card(row.known.card)));
@@ -63,4 +64,10 @@ document.querySelectorAll("section.corpus").forEach((section, index) => {
     row.cells[0].replaceChildren(label);
   });
   show();
+  const charts = section.querySelector(".charts");
+  new Charts(charts).update(sections[index].charts);
+  charts.addEventListener("brushed", ({ detail }) => {
+    const brushed = new Set(detail);
+    runs.forEach((row) => row.classList.toggle("faint", !row.known.card.names.some((name) => brushed.has(name))));
+  });
 });

@@ -37,12 +37,21 @@ def grid(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
     return tag("div", tag("table", tag("thead", head), tag("tbody", *lines), class_=kind), class_="scroll")
 
 
-def page(name: str, title: str, body: Html, data: Any) -> str:
-    """The page `name`; its script finds `data` as JSON in the element #data."""
+def page(name: str, title: str, body: Html, data: Any, charts: bool = False) -> str:
+    """The page `name`; its script finds `data` as JSON in the element #data. charts: with Plotly, and `charts.js`."""
     kept = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no text can end the element
-    parts = {"title": escape(title), "body": body, "data": kept}
+    parts = {"title": escape(title), "body": body, "data": kept, "library": "", "allowed": ""}
     parts |= {"style": resource("house.css") + resource(f"{name}.css"), "script": resource(f"{name}.js")}
+    if charts:
+        parts["library"] = f"<script>{plotly()}</script>\n"
+        parts["script"] = resource("charts.js") + parts["script"]
+        parts["allowed"] = " 'unsafe-eval'"  # Plotly makes the shaders of parallel coordinates so; no text gets there
     return Template(resource("house.html")).substitute(parts)
+
+
+def plotly() -> str:
+    """The whole of Plotly's library for browsers, from the installed package."""
+    return (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
 
 
 def resource(name: str) -> str:
