@@ -24,7 +24,6 @@ from nanolm.files import write_json
 from nanolm.generator import load
 from nanolm.hardware import cpu_has
 from nanolm.model.config import ModelConfig
-from nanolm.model.fast.traced import AFTER
 from nanolm.model.transformer import Transformer
 from nanolm.runs.run import BEST, Run
 from nanolm.runs.weights import write_weights
@@ -51,22 +50,16 @@ def make_run(folder: Path, shape: dict[str, Any]) -> Run:
     return run
 
 
-def ours(
-    model: Transformer, prompts: int = 1, new: int = NEW, recorded: bool = True, **fields: Any
-) -> Callable[[], float]:
-    """Writes with nanolm; recorded: its steps are called as after the first hundred of a process."""
+def ours(model: Transformer, prompts: int = 1, new: int = NEW, **fields: Any) -> Callable[[], float]:
+    """Writes with nanolm."""
     config = build("decode", {"name": "greedy", "max_new_tokens": new, "min_new_tokens": new} | fields)
-    prompt, trace = PROMPT if new == NEW else PROMPT[:2], model.traced
+    prompt = PROMPT if new == NEW else PROMPT[:2]
 
     @torch.inference_mode()
     def way() -> float:
-        model.traced = trace if recorded else None
         config.decode(model, [prompt] * prompts, CONTEXT, [[0]] * prompts)
-        model.traced = trace
         return prompts * new
 
-    for _ in range(1 + AFTER // new if recorded else 0):
-        way()
     return way
 
 
@@ -110,11 +103,11 @@ def converted(folder: Path, prompts: int = 1) -> Callable[[], float]:
     return way
 
 
-def models(run: Run) -> dict[str, Transformer]:
-    """One model in each precision that this machine multiplies in."""
+def models(run: Run, **more: Any) -> dict[str, Transformer]:
+    """One model in each precision that this machine multiplies in; more: of `load`."""
     names = ["fp32", "bf16", "int8"] if cpu_has("bf16") else ["fp32", "int8"]
     how: dict[str, Any] = {name: {"precision": "fp32"} if name == "fp32" else {"quantize": name} for name in names}
-    return {name: load(run.folder, device="cpu", **fields).model for name, fields in how.items()}
+    return {name: load(run.folder, device="cpu", **fields, **more).model for name, fields in how.items()}
 
 
 def cached(models: dict[str, Transformer]) -> dict[str, Callable[[], float]]:
@@ -145,7 +138,8 @@ def main() -> None:
             f"\nOne prompt, greedy, `base` (dims 512, heads 8, nblocks 6, vocabulary {VOCABULARY:,}), {NEW} new tokens:"
         )
         ways = {"transformers, cache, fp32": theirs(hf), "CTranslate2 int8": converted(folder)}
-        ways |= {f"nanolm {name}, not recorded": ours(model, recorded=False) for name, model in base.items()}
+        plain = models(run, recorded=False)
+        ways |= {f"nanolm {name}, not recorded": ours(model) for name, model in plain.items()}
         compare(ways | {f"nanolm {name}": ours(model) for name, model in base.items()}, "tokens/s")
         print(f"\nA cache against none, one prompt of two tokens, greedy, `base`, {LONG} new tokens:")
         ways = {"transformers, no cache": theirs(hf, new=LONG, use_cache=False)}

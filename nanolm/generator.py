@@ -190,8 +190,8 @@ class Generator:
 def load(run: str | Path = "latest", outputs: str | Path = "outputs", **how: Any) -> Generator:
     """A Generator over a run: `latest`, `best`, or a run folder under `outputs` or anywhere.
 
-    how: `which` weights (best, last), `device`, `precision`, `quantize`, as `runs.load.load_for_writing` takes them.
-    Raises NanolmError.
+    how: `which` weights (best, last), `device`, `precision`, `quantize` and `recorded`, as
+    `runs.load.load_for_writing` takes them. Raises NanolmError.
     """
     loaded = load_for_writing(run, outputs, **how)
     return Generator(loaded.model, loaded.tokenizer, loaded.run.folder)

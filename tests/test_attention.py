@@ -42,7 +42,7 @@ def test_weights_are_those_of_the_cached_steps(tmp_path: Path, model: dict[str, 
     with torch.inference_mode():
         for place, token in enumerate(ids):
             layers: list[torch.Tensor] = []
-            network(torch.tensor([[token]]), cache.columns(1), layers)
+            network(torch.tensor([[token]]), cache, layers)
             np.testing.assert_allclose(torch.cat(layers)[:, :, 0], whole[:, :, place, : place + 1], atol=1e-5)
 
 

@@ -71,7 +71,7 @@ def test_beams_that_are_reordered_keep_their_own_past(starts: Tensor | None) -> 
 def test_select_copies_only_what_rows_do_not_share() -> None:
     cache = Cache((1, 2, 1, 8, 1), torch.zeros(0))
     for step in range(4):
-        cache.columns(1).put(0, torch.full((2, 1, 1, 1), float(step)), torch.zeros(2, 1, 1, 1))
+        cache.columns(1)[0].put(torch.full((2, 1, 1, 1), float(step)), torch.zeros(2, 1, 1, 1))
     cache.select(torch.tensor([1, 1]))
     before = cache.keys.data_ptr()
     cache.keys[:, :, :, 0] = 7  # shared by both rows since the last select: not touched by the next

@@ -17,8 +17,8 @@ from nanolm.errors import NanolmError
 from nanolm.files import read_json
 from nanolm.generator import Generator
 from nanolm.model.config import ModelConfig
+from nanolm.model.fast.recorded import ready_to_write
 from nanolm.model.fast.restore import restored
-from nanolm.model.fast.traced import ready_to_write
 from nanolm.runs.weights import read_weights
 from nanolm.tokenizer.base import load_tokenizer
 

@@ -33,7 +33,7 @@ def generate(
 ) -> None:
     """Writes what follows `prompt`. Without one it asks for one after the other: at a terminal until ctrl-d (ctrl-c
     stops the text being written), from a pipe line by line. output: text, or jsonl, a line for each text. outputs, how
-    (device, precision, quantize): see `generator.load`. Raises NanolmError.
+    (device, precision, quantize, recorded): see `generator.load`. Raises NanolmError.
     """
     between("seed", seed, 0)
     one_of("output", output, ("text", "jsonl"))

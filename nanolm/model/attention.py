@@ -25,7 +25,6 @@ class AttentionInputs:
 
     angles: Optional[Angles] = None  # of the rotary turn
     mask: Optional[Tensor] = None  # broadcasts to (B, H, T, N): bool, or a bias that is added; None: causal if T > 1
-    columns: Optional[Columns] = None  # of the cache
     attentions: Optional[list[Tensor]] = None  # each block appends its weights (B, H, T, N)
 
 
@@ -53,23 +52,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], attentions: 
 class Attention(nn.Module):
     """(B, T, dims) -> (B, T, dims)."""
 
-    def __init__(self, config: ModelConfig, block: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.block, self.head_dims = block, config.head_dims
+        self.head_dims = config.head_dims
         self.heads = [config.heads, config.key_heads, config.key_heads]
         self.qkv = Stacked(config.dims, [heads * self.head_dims for heads in self.heads], config.biases)
         self.output = nn.Linear(config.dims, config.dims, config.biases) if config.attention_output else None
         self.q_norm = RMSNorm(self.head_dims) if config.qk_norm else None
         self.k_norm = RMSNorm(self.head_dims) if config.qk_norm else None
 
-    def forward(self, x: Tensor, inputs: AttentionInputs) -> Tensor:
+    def forward(self, x: Tensor, inputs: AttentionInputs, columns: Optional[Columns] = None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dims)).split(self.heads, 2)  # (B, T, H or K, D)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if inputs.angles is not None:
             q, k = rotate(q, inputs.angles), rotate(k, inputs.angles)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
-        if inputs.columns is not None:
-            k, v = inputs.columns.put(self.block, k, v)  # (B, K, N, D)
+        if columns is not None:
+            k, v = columns.put(k, v)  # (B, K, N, D)
         out = attend(q, k, v, inputs.mask, inputs.attentions).transpose(1, 2).flatten(2)  # (B, T, dims)
         return out if self.output is None else self.output(out)

@@ -15,18 +15,18 @@ ROOM = 64  # columns to come that are made at a time: rows that lie close togeth
 
 
 class Columns(NamedTuple):
-    """What the blocks of one step see of a cache: N columns (nblocks, batch, kv_heads, N, head_dims), T of them new."""
+    """What one block sees of a cache in one step: N columns (batch, kv_heads, N, head_dims), the last T of them new."""
 
     keys: Tensor
     values: Tensor
     new_keys: Tensor  # the last T columns of `keys`
     new_values: Tensor
-    starts: Optional[Tensor] = None  # (batch,) columns of padding on the left
 
-    def put(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Fills the block's T new columns (batch, kv_heads, T, head_dims); returns all of its N."""
-        self.new_keys[block], self.new_values[block] = keys, values
-        return self.keys[block], self.values[block]
+    def put(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Fills the T new columns (batch, kv_heads, T, head_dims); returns all N."""
+        self.new_keys.copy_(keys)
+        self.new_values.copy_(values)
+        return self.keys, self.values
 
 
 class Cache:
@@ -44,8 +44,8 @@ class Cache:
         self.starts = starts if starts is not None and bool(starts.any()) else None
         self.writers = Writers(batch, self.context)
 
-    def columns(self, tokens: int) -> Columns:
-        """The columns of all tokens so far and of the next `tokens`, which every block is to put before it goes on.
+    def columns(self, tokens: int) -> list[Columns]:
+        """For each block the columns of all tokens so far and of the next `tokens`, which it is to put.
 
         Raises ConfigError where they exceed the context.
         """
@@ -56,7 +56,8 @@ class Cache:
             self.keys, self.values = (_with_room(old[:, :, :, :start], room) for old in (self.keys, self.values))
         self.length = end
         keys, values = self.keys[:, :, :, :end], self.values[:, :, :, :end]
-        return Columns(keys, values, keys[:, :, :, start:], values[:, :, :, start:], self.starts)
+        tables = (keys, values, keys[:, :, :, start:], values[:, :, :, start:])
+        return [Columns(*of_block) for of_block in zip(*(table.unbind(0) for table in tables), strict=True)]
 
     def select(self, index: Tensor) -> None:
         """Row i becomes what row index[i] was; index may be shorter or longer than the batch."""

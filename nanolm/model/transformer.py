@@ -6,7 +6,6 @@ evaluation (parameters stay fp32), `model.to(torch.bfloat16)` for generation. `m
 loss stays outside.
 """
 
-from collections.abc import Callable
 from typing import Optional
 
 import torch
@@ -24,19 +23,19 @@ from nanolm.model.width import Kind, initialise, kinds, last_gain
 class Block(nn.Module):
     """Attention, then MLP, each added to the stream; norms stand before them (pre) or after the sum (post)."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.pre = config.norm_position == "pre"
-        self.attention_norm, self.attention = make_norm(config), Attention(config, index)
+        self.attention_norm, self.attention = make_norm(config), Attention(config)
         self.mlp_norm, self.mlp = make_norm(config), MLP(config)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, inputs: AttentionInputs) -> Tensor:
-        """x (B, T, dims) -> the same shape."""
+    def forward(self, x: Tensor, inputs: AttentionInputs, columns: Optional[Columns] = None) -> Tensor:
+        """x (B, T, dims) -> the same shape; columns: the block's own in a cache."""
         if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), inputs))
+            x = x + self.dropout(self.attention(self.attention_norm(x), inputs, columns))
             return x + self.dropout(self.mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, inputs)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, inputs, columns)))
         return self.mlp_norm(x + self.dropout(self.mlp(x)))
 
 
@@ -46,10 +45,9 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
         super().__init__()
         self.config, self.vocab_size, self.context = config, vocab_size, context
-        self.traced: Optional[Callable[[Transformer, Tensor, Cache], Tensor]] = None  # does the steps of one token
         self.embedding = Embedding(vocab_size, config.dims)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.nblocks))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.nblocks))
         self.norm = make_norm(config) if config.norm_position == "pre" else None
         self.output = None if config.tied else nn.Linear(config.dims, vocab_size, config.biases)
         if self.device.type == "meta":
@@ -67,26 +65,23 @@ class Transformer(nn.Module):
         """(V, dims); the embedding's where tied."""
         return self.embedding.weight if self.output is None else self.output.weight
 
-    def forward(
-        self, ids: Tensor, columns: Optional[Columns] = None, attentions: Optional[list[Tensor]] = None
-    ) -> Tensor:
+    def forward(self, ids: Tensor, cache: Optional[Cache] = None, attentions: Optional[list[Tensor]] = None) -> Tensor:
         """ids (B, T) -> hidden (B, T, dims), final norm applied.
 
-        With the `columns` of a cache, ids are the next T tokens of each row, and are put into them. With a list
-        `attentions`, each block appends its weights (B, heads, T, N). Raises ConfigError where the tokens exceed the
-        context.
+        With a cache, ids are the next T tokens of each row, and are added to it. With a list `attentions`, each block
+        appends its weights (B, heads, T, N). Raises ConfigError where the tokens exceed the context.
         """
-        tokens, starts = ids.shape[1], columns.starts if columns else None
-        total = columns.keys.shape[3] if columns else tokens
-        check_fits(self.context, total)
+        tokens, past, starts = ids.shape[1], cache.length if cache else 0, cache.starts if cache else None
+        check_fits(self.context, past + tokens)
         x = self.embedding(ids)
         x = x.to(compute_dtype(x))
-        where = places(tokens, total, starts, ids.device)
+        where = places(tokens, past + tokens, starts, ids.device)
         x = self.dropout(self.positions.add(x, where))
-        angles, mask = self.positions.angles(x, where), self.positions.mask(x, total, starts)
-        inputs = AttentionInputs(angles, mask, columns, attentions)
-        for block in self.blocks:
-            x = block(x, inputs)
+        angles, mask = self.positions.angles(x, where), self.positions.mask(x, past + tokens, starts)
+        inputs = AttentionInputs(angles, mask, attentions)
+        columns = cache.columns(tokens) if cache else [None] * len(self.blocks)
+        for block, of_block in zip(self.blocks, columns, strict=True):
+            x = block(x, inputs, of_block)
         return x if self.norm is None else self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -106,9 +101,7 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """Reads the next tokens (B, T) of each row into the cache; float32 logits (B, V) of what follows."""
-        if self.traced is not None and ids.shape[1] == 1:
-            return self.traced(self, ids, cache)
-        return self.logits(self(ids, cache.columns(ids.shape[1]))[:, -1])
+        return self.logits(self(ids, cache)[:, -1])
 
     def new_cache(self, batch: int, starts: Optional[Tensor] = None) -> Cache:
         """An empty cache of `batch` rows; starts (batch,): how many columns of padding each row has on its left."""

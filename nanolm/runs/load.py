@@ -13,8 +13,8 @@ from nanolm.config import one_of
 from nanolm.errors import ConfigError
 from nanolm.hardware import check_quantize, pick_device, pick_precision
 from nanolm.model.fast.int8 import quantize as quantize_int8
+from nanolm.model.fast.recorded import ready_to_write
 from nanolm.model.fast.restore import is_rounded
-from nanolm.model.fast.traced import ready_to_write
 from nanolm.model.transformer import Transformer
 from nanolm.runs.find import find_run
 from nanolm.runs.run import Run
@@ -40,8 +40,9 @@ def load_for_writing(
     device: str = "auto",
     precision: str = "auto",
     quantize: str | None = None,
+    recorded: bool = True,
 ) -> Loaded:
-    """The model as it writes fastest: in bf16 its weights are bf16 too, and steps are recorded on a CPU.
+    """The model as it writes fastest: in bf16 its weights are bf16 too, and steps are `recorded` on a CPU.
 
     which: best or last weights. precision `auto`: bf16 on a GPU that has it, fp32 on every CPU. There bf16 takes longer
     for one text at a time even with AMX (`base`: 1.1 times as long, `original` 1.3, 256 dims 1.6; only 64 texts at once
@@ -52,7 +53,7 @@ def load_for_writing(
         precision = "fp32"
     if _multiplied_in(precision, loaded) == "bf16":
         loaded.model, loaded.weights = loaded.model.to(torch.bfloat16), "bf16"
-    ready_to_write(loaded.model)
+    ready_to_write(loaded.model, recorded)
     return loaded
 
 

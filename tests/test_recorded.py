@@ -1,0 +1,145 @@
+"""Recorded steps: equal to the bit to those that aren't, whatever the arrangement, the precision and the rows."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from tiny_model import SOME, build, ids
+from torch import Tensor
+
+from nanolm.decode.base import DecodeConfig
+from nanolm.decode.beam import Beam
+from nanolm.decode.sample import Sample
+from nanolm.errors import ConfigError
+from nanolm.model.fast import packed
+from nanolm.model.fast.int8 import FBGEMM, quantize
+from nanolm.model.fast.recorded import RecordedBlock, Recorder, ready_to_write
+from nanolm.model.transformer import Transformer
+
+
+@pytest.fixture(autouse=True)
+def small_matrices_are_packed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "LARGE", 1)
+
+
+def ready(pieces: dict[str, Any], kind: str, dims: int = 16, recorded: bool = True) -> Transformer:
+    model = build(pieces, dims).float()
+    if kind.startswith("int8"):
+        quantize(model)
+    if kind == "bf16":
+        model = model.bfloat16()
+    ready_to_write(model, recorded)
+    return model
+
+
+def recordings(model: Transformer) -> list[Any]:
+    """The steps of all blocks, of all kinds so far."""
+    blocks = [block for block in model.blocks if isinstance(block, RecordedBlock)]
+    return [step for block in blocks for step in block.steps.values()]
+
+
+def steps(model: Transformer, rows: int, starts: Tensor | None) -> Tensor:
+    """The logits of a first step of 4 tokens and of 8 single ones; half-way two rows change places."""
+    text, cache, found = ids(rows, 12), model.new_cache(rows, starts), []
+    with torch.inference_mode():
+        found.append(model.step(text[:, :4], cache))
+        for at in range(4, 12):
+            found.append(model.step(text[:, at : at + 1], cache))
+            if at == 7 and rows > 1:
+                cache.select(torch.tensor([1, 0, *range(2, rows)]))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8", "int8 without fbgemm", "bf16"])
+@pytest.mark.parametrize("pieces", SOME)
+def test_recorded_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", FBGEMM and kind != "int8 without fbgemm")
+    dims = 96 if pieces == {} else 16
+    model, plain = ready(pieces, kind, dims), ready(pieces, kind, dims, recorded=False)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    kinds = set()
+    for rows, padded in ((1, False), (3, True), (2, False), (40, True), (5, False)):
+        starts = torch.arange(rows) % 4 if padded else None
+        kinds.add((rows in packed.FEW, padded))
+        expected = steps(plain, rows, starts)
+        for _ in range(2):
+            assert torch.equal(steps(model, rows, starts), expected)
+            assert all(recordings(model))
+    assert len(recordings(model)) in {2 * len(kinds), 2 * len({few for few, _ in kinds})}  # alibi: always a mask
+    assert recordings(plain) == []
+
+
+@pytest.mark.parametrize("decode", [Sample(max_new_tokens=10, num_return_sequences=3), Beam(num_beams=4)])
+def test_texts_are_the_same(decode: DecodeConfig) -> None:
+    model, plain, prompts = ready({}, "fp32"), ready({}, "fp32", recorded=False), [[2, 5], [2], [2, 7, 8]]
+    with torch.inference_mode():
+        expected = decode.decode(plain, prompts, model.context, [[1], [2], [3]])
+        for _ in range(2):
+            assert decode.decode(model, prompts, model.context, [[1], [2], [3]]) == expected
+    assert recordings(model)
+    assert all(recordings(model))
+
+
+def test_threads_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made, trace = ready({}, "fp32"), list[int](), torch.jit.trace
+    plain = steps(ready({}, "fp32", recorded=False), 1, None)
+
+    def counted(*how: Any, **more: Any) -> Any:
+        made.append(1)
+        time.sleep(0.2)  # so that the others come to the door
+        return trace(*how, **more)
+
+    monkeypatch.setattr(torch.jit, "trace", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: steps(model, 1, None), range(4)))
+    assert len(made) == 1
+    assert all(torch.equal(one, plain) for one in found)
+
+
+def test_a_recording_that_differs_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ready({}, "fp32")
+    plain = steps(ready({}, "fp32", recorded=False), 1, None)
+    monkeypatch.setattr(Recorder, "_step", lambda self, block, kind, given: lambda *given: given[0] + 1)
+    assert torch.equal(steps(model, 1, None), plain)
+    assert recordings(model) == [None, None]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "steps can't be recorded, so writing takes longer (they come out differently); recorded=false"
+    )
+
+
+def test_a_torch_that_records_no_more(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ready({}, "fp32")
+    plain = steps(ready({}, "fp32", recorded=False), 1, None)
+    monkeypatch.delattr(torch.jit, "trace")
+    assert torch.equal(steps(model, 1, None), plain)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("steps can't be recorded, so writing takes longer (")
+    assert "trace" in line
+
+
+def test_attentions_are_those_of_plain_steps() -> None:
+    model, plain = ready({}, "fp32"), ready({}, "fp32", recorded=False)
+    found: list[list[Tensor]] = []
+    for each in (model, plain):
+        cache = each.new_cache(1)
+        each.step(ids(1, 3), cache)
+        each.step(ids(1, 1), cache)
+        found.append([])
+        with torch.inference_mode():
+            each(ids(1, 1), cache, found[-1])
+    assert len(found[0]) == 2
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_full_context_says_so() -> None:
+    model = ready({}, "fp32")
+    cache = model.new_cache(1)
+    for _ in range(model.context):
+        model.step(ids(1, 1), cache)
+    with pytest.raises(ConfigError, match=rf"^model\.context={model.context}: "):
+        model.step(ids(1, 1), cache)
