@@ -75,14 +75,18 @@ class Recorder:
     def step(self, block: Block, kind: Kind, given: tuple[Tensor, ...], out: Tensor) -> Optional[Step]:
         """The recorded step of a block that makes `out` of `given`; None where it can't be had."""
         with self.lock:
+            if not self.works:
+                return None
             try:
-                step = self._step(block, kind, given) if self.works else None
+                step = self._step(block, kind, given)
             except (RuntimeError, AttributeError) as error:  # what torch.jit can't do, or has no longer
-                return self._fail(str(error).strip().split("\n")[0])
+                self._give_up(str(error).strip().split("\n")[0])
+                return None
         with torch.jit.optimized_execution(False):
-            if step is not None and not torch.equal(step(*given), out):
-                return self._fail("they come out differently")
-        return step
+            if torch.equal(step(*given), out):
+                return step
+        self._give_up("they come out differently")
+        return None
 
     def _step(self, block: Block, kind: Kind, given: tuple[Tensor, ...]) -> Step:
         if kind not in self.recordings:
@@ -94,13 +98,10 @@ class Recorder:
         step: Step = module._get_method("forward")
         return step
 
-    def _fail(self, reason: str) -> None:
-        if self.works:
-            line = (
-                f"steps can't be recorded, so writing takes longer ({reason}); recorded=false leaves them as they are"
-            )
-            print(line, file=sys.stderr)
+    def _give_up(self, reason: str) -> None:
         self.works = False
+        line = f"steps can't be recorded, so writing takes longer ({reason}); recorded=false leaves them as they are"
+        print(line, file=sys.stderr)
 
 
 class _Flat(nn.Module):
