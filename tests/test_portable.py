@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 import torch
 from conftest import instructions, linux_only
+from tiny_run import tiny_config
 
 from nanolm import files, hardware, workers
 from nanolm.errors import NanolmError
 from nanolm.files import read_json, write_json
 from nanolm.locks import built_once
+from nanolm.training.checkpoint import load_checkpoint, save_checkpoint
+from nanolm.training.progress import Progress
+from nanolm.training.setup import set_up
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = [
@@ -191,3 +195,13 @@ def test_instructions_where_the_system_lists_none(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
     has: Any = instructions.__wrapped__
     assert (has("int8"), has("bf16")) == (int8, False)
+
+
+def test_a_checkpoint_keeps_the_random_numbers_of_apples_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup, given = set_up(tiny_config(tmp_path)), list[Any]()
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7, 8], dtype=torch.uint8))
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: given.append(state.tolist()))
+    setup.device = torch.device("mps")  # the tensors lie on the CPU, as they do once they are copied for the file
+    save_checkpoint(tmp_path, setup, Progress(step=3))
+    assert load_checkpoint(tmp_path, setup) == Progress(step=3)
+    assert given == [[7, 8]]

@@ -6,7 +6,6 @@ order, with the same batches, draws and state.
 """
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from nanolm.config import fill
 from nanolm.errors import NanolmError, RunError
+from nanolm.files import replace
 from nanolm.runs.run import LAST, PREVIOUS
 from nanolm.runs.weights import read_weights, write_weights
 from nanolm.training.progress import Progress
@@ -32,11 +32,13 @@ def save_checkpoint(folder: Path, setup: Setup, progress: Progress) -> None:
     tensors["random/cpu"] = torch.get_rng_state()
     if setup.device.type == "cuda":
         tensors["random/cuda"] = torch.cuda.get_rng_state(setup.device)
+    elif setup.device.type == "mps":
+        tensors["random/mps"] = torch.mps.get_rng_state()
     aside = folder / "next.safetensors"
     write_weights(aside, tensors, note)
     if (folder / LAST).exists():
-        os.replace(folder / LAST, folder / PREVIOUS)
-    os.replace(aside, folder / LAST)
+        replace(folder / LAST, folder / PREVIOUS)
+    replace(aside, folder / LAST)
 
 
 def load_checkpoint(folder: Path, setup: Setup) -> Progress | None:
@@ -55,6 +57,8 @@ def load_checkpoint(folder: Path, setup: Setup) -> Progress | None:
             torch.set_rng_state(tensors["random/cpu"])
             if setup.device.type == "cuda" and "random/cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random/cuda"], setup.device)
+            elif setup.device.type == "mps" and "random/mps" in tensors:
+                torch.mps.set_rng_state(tensors["random/mps"])
             return fill(Progress, note["progress"], "progress")
         except torch.OutOfMemoryError:
             raise
