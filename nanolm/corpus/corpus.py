@@ -143,13 +143,13 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, cache: Path) -> dict[str
 
 def advise(corpus: Corpus, tokenizer: Tokenizer, encoded: dict[str, Encoded]) -> list[str]:
     """What there is to say of the corpus and of the tokenizer on it, a line each."""
-    ids = encoded["val"].ids if len(encoded["val"]) else encoded["train"].ids
-    unknown = sum(int((ids[first : first + BLOCK] == UNK).sum()) for first in range(0, len(ids), BLOCK))
-    share = unknown / max(1, len(ids) - 2 * len(encoded["val"] if len(encoded["val"]) else encoded["train"]))
+    part = encoded["val"] if len(encoded["val"]) else encoded["train"]
+    unknown = sum(int((part.ids[first : first + BLOCK] == UNK).sum()) for first in range(0, len(part.ids), BLOCK))
+    share = unknown / max(1, len(part.ids) - 2 * len(part))  # <BOS> and <EOS> are no words
     if share <= UNKNOWN:
         return corpus.notes
-    mend = "tokenizer=bpe or tokenizer=char knows every text"
-    return [*corpus.notes, f"{share:.0%} of the tokens are <UNK>; {mend}, a lower tokenizer.minfreq more of it"]
+    mend = "tokenizer=bpe or tokenizer=char knows every text, a lower tokenizer.minfreq more of it"
+    return [*corpus.notes, f"{share:.0%} of the tokens are <UNK>; {mend}"]
 
 
 def _encode(corpus: Corpus, tokenizer: Tokenizer, dtype: Any, folder: Path) -> None:

@@ -4,11 +4,15 @@ In: the name of a data set or a folder, and of its splits and column. Out: docum
 cache or as they come. Nothing of a data set is executed: the library, from version 4 on, runs no scripts.
 """
 
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
@@ -58,6 +62,8 @@ class Hub(DataConfig):
         return {**plain(self), "files": [identity(Source(path)) for path in files]}
 
     def _texts(self, split: str) -> Iterator[str]:
+        if not Path(self.dataset).exists() and not _reachable():
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")  # for minutes of tries, a look into the library's cache
         try:
             import datasets
         except ImportError as error:
@@ -75,3 +81,15 @@ class Hub(DataConfig):
             said = f"can't be read after row {row} of {split}: {type(error).__name__}: {first_line(error)}"
             mend = "check the network and the names, or download its files and give data=files data.path=FOLDER"
             raise DataError(f"{where}: {said}; {mend}") from error
+
+
+def _reachable() -> bool:
+    """Whether the Hub answers, or a proxy may know a way to it."""
+    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or ""
+    if getproxies():
+        return True
+    try:
+        socket.create_connection((host, 443), timeout=10).close()
+    except OSError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from pathlib import Path
 from nanolm.data.readers.read import ENDINGS
 from nanolm.data.readers.source import PACKED, Source, is_zip
 from nanolm.errors import DataError
+from nanolm.files import expand_home
 from nanolm.text import first_line
 
 _NO_TEXT = ("readme", "license", "licence", "changelog", "dataset_info.", "state.json")
@@ -27,7 +28,7 @@ def find_sources(key: str, pattern: str) -> list[Source]:
 
         address, inside, members = pattern.partition(".zip/")
         return in_file(where, fetched(address + inside.rstrip("/")), members or "*")
-    path = Path(pattern).expanduser()
+    path = Path(expand_home(pattern))
     for parent in (path, *path.parents):
         if parent.is_file():
             inside = str(path.relative_to(parent))
