@@ -146,5 +146,17 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     run = make_run(tmp_path, split="tail")
-    with pytest.raises(ConfigError, match="split=test: the run's data has no test documents"):
+    with pytest.raises(ConfigError, match="split=test: its own data has no test documents"):
         evaluate(str(run), outputs=tmp_path, device="cpu")
+
+
+def test_other_text_that_comes_split_is_scored_by_its_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path)
+    parts = {"train": LINES[:9], "val": LINES[9:12], "test": LINES[12:14]}
+    paths: dict[str, Any] = {f"{split}_path": str(tmp_path / f"{split}.txt") for split in parts}
+    for split, lines in parts.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    for split, lines in parts.items():
+        score = evaluate(str(run), Files(**paths), split=split, outputs=tmp_path, device="cpu")
+        assert len(score.bytes) == len(lines)
+        assert f"the {split} split of data=files" in capsys.readouterr().out

@@ -5,6 +5,7 @@ Other data is read by the run's normalisation, tokenizer and speller, and every 
 """
 
 import csv
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,18 +42,19 @@ def evaluate(
     opened, tokenizer = loaded.run, loaded.tokenizer
     source = opened.data() if data is None else whole(data, split, tokenizer.normalise)
     corpus = opened.corpus(cache) if data is None else load_corpus(source, cache, needs=())
-    part = split if data is None else "train"  # nothing of other data is put aside
+    owner, comes_split = ("its own data", True) if data is None else (f"data={data.name}", is_split(data))
+    part = split if comes_split else "train"  # of other data nothing is put aside, unless it comes split
     if not corpus.counts[part]:
-        raise ConfigError(f"split={split}: the run's data has no {split} documents; take another split")
+        raise ConfigError(f"split={split}: {owner} has no {split} documents; take another split")
     texts, nbytes, encoded = corpus.texts(part), corpus.nbytes(part), encode_corpus(corpus, tokenizer, cache)[part]
     spelling = spell(texts, tokenizer, Speller.load(opened.file("speller.json")))
     what, place = split if data is None else data.name, opened.folder.resolve()
-    name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name])[:8]}"
+    name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name, part])[:8]}"
     folder = make_folder(Path(outputs, "evaluations", name))
     nats = encoded_nats(loaded.model, encoded, loaded.model.context, loaded.device, loaded.precision)
     score = score_nats(nats, encoded, nbytes, spelling)
     write_files(folder, encoded, nats, tokenizer, score)
-    scored = f"the {split} split of its own data" if data is None else f"all of data={data.name}"
+    scored = f"{f'the {split} split' if comes_split else 'all'} of {owner}"
     if loaded.precision == "bf16":
         scored = f"{scored} in bf16: not to be compared with scores in fp32"
     show({"run": opened.folder, "scored": f"{scored}, data.normalise={tokenizer.normalise}"}, score)
@@ -66,11 +68,18 @@ def whole(data: DataConfig, split: str, normalise: str) -> DataConfig:
     """`data` as the run reads text, every document in one split. ConfigError where the user asked otherwise."""
     if data.normalise not in (normalise, DataConfig.normalise):
         raise ConfigError(f"data.normalise={data.normalise}: the run reads {normalise} text; leave data.normalise away")
-    asked = {"data.maxlen": (data.maxlen, None), "data.limit": (data.limit, None), "split": (split, "test")}
+    asked = {"data.maxlen": (data.maxlen, None), "data.limit": (data.limit, None)}
+    if not is_split(data):
+        asked["split"] = (split, "test")
     for key, (value, default) in asked.items():
         if value != default:
             raise ConfigError(f"{key}={value}: every document of other data is scored; leave {key} away")
     return replace(data, normalise=normalise, split="hash", val=0.0, test=0.0, dedup=False)
+
+
+def is_split(data: DataConfig) -> bool:
+    """Whether the text comes split into train, val and test."""
+    return bool(data.official_splits(Counter()))
 
 
 def show(about: dict[str, object], score: Score) -> None:

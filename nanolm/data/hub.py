@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
@@ -85,6 +84,8 @@ class Hub(DataConfig):
 
 def _reachable() -> bool:
     """Whether the Hub answers, or a proxy may know a way to it."""
+    from urllib.request import getproxies  # here: 15 ms that `--cfg job` need not wait for
+
     host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or ""
     if getproxies():
         return True
