@@ -68,7 +68,7 @@ def whole(data: DataConfig, split: str, normalise: str) -> DataConfig:
     """`data` as the run reads text, every document in one split. ConfigError where the user asked otherwise."""
     if data.normalise not in (normalise, DataConfig.normalise):
         raise ConfigError(f"data.normalise={data.normalise}: the run reads {normalise} text; leave data.normalise away")
-    asked = {"data.maxlen": (data.maxlen, None), "data.limit": (data.limit, None)}
+    asked: dict[str, tuple[object, object]] = {"data.maxlen": (data.maxlen, None), "data.limit": (data.limit, None)}
     if not is_split(data):
         asked["split"] = (split, "test")
     for key, (value, default) in asked.items():
