@@ -39,6 +39,8 @@ def text(tmp_path: Path) -> Path:
 def command(text: Path, *overrides: str) -> list[str]:
     outputs = text.parent / "outputs"
     given = [*TINY.split(), "data=files", f"data.path={text}", "data.normalise=none", f"outputs={outputs}"]
+    if not any(word.startswith(("hydra/launcher", "hydra.launcher")) for word in overrides):
+        given.append("hydra.launcher.n_jobs=1")
     return [sys.executable, str(ROOT / "train.py"), "-m", *given, f"hydra.sweep.dir={outputs}/sweeps/s", *overrides]
 
 
@@ -271,12 +273,13 @@ def test_a_killed_job_is_noted_and_goes_on_with_the_next_launch(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "stop"), [("joblib", "SIGTERM"), ("joblib", "SIGKILL"), ("submitit_local", "SIGTERM")]
+    ("launcher", "stop"),
+    [("local", "SIGTERM"), ("local", "SIGKILL"), ("joblib", "SIGKILL"), ("submitit_local", "SIGTERM")],
 )
 def test_no_process_outlives_a_stopped_parallel_sweep(
     launcher: str, stop: str, text: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    seeds, workers = ("1,2,3", ["hydra.launcher.n_jobs=2"]) if launcher == "joblib" else ("1,2", [])
+    seeds, workers = ("1,2", []) if launcher == "submitit_local" else ("1,2,3", ["hydra.launcher.n_jobs=2"])
     leader = started("epochs=100000", f"seed={seeds}", "compile=off", f"hydra/launcher={launcher}", *workers)
     wait_for(lambda: len([1 for status in statuses(text).values() if status.get("state") == "running"]) == 2)
     os.kill(leader.pid, signal.Signals[stop])
@@ -312,11 +315,12 @@ def test_a_search_outlives_its_failed_trials_and_goes_on(text: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [["hydra.launcher.n_jobs=2"], ["hydra/launcher=basic"]])
 def test_a_halving_is_killed_at_a_rung_and_goes_on_and_its_winner_is_the_run_that_was_never_stopped(
-    text: Path, started: Callable[..., subprocess.Popen[bytes]]
+    text: Path, started: Callable[..., subprocess.Popen[bytes]], how: list[str]
 ) -> None:
     words = ["epochs=3", "optim.lr=0.003,0.01,0.03", "model.heads=2,3", "precision=fp32", "threads=1"]
-    halving = [*words, "hydra/sweeper=halving"]
+    halving = [*words, "hydra/sweeper=halving", *how]
     folder = text.parent / "outputs/sweeps/s"
     leader = started(*halving)
     wait_for(lambda: list(folder.glob("*/rungs.json")))

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from nanolm.errors import NanolmError
 from nanolm.sweep.folder import STOP
 from nanolm.sweep.jobs import Job, record_failure
 
-HEAVY = ["nanolm.training.train", "nanolm.cli.door", "nanolm.sweep.launch", "nanolm.generator", "torch._dynamo"]
-HEAVY += ["matplotlib.figure", "matplotlib.backends.backend_agg"]  # what `plots.py` imports late
+HEAVY = ["nanolm.training.train", "nanolm.cli.door", "nanolm.sweep.launch", "nanolm.generator", "nanolm.training.speed"]
+HEAVY += ["torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg"]  # what `plots.py` imports late
 POLL = 0.5  # seconds between looks at the parent and at the wish to stop
 
 
@@ -28,14 +28,31 @@ def start_method() -> str:
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def start(work: Callable[[], Any], folder: Path, log: Path | None) -> BaseProcess:
+def start(
+    work: Callable[[], Any], folder: Path, log: Path | None, environment: Mapping[str, str] | None = None
+) -> BaseProcess:
     """Starts `work`. Jobs side by side speak into a `log` each; None: to the terminal."""
+    return start_plain(_run, (work, folder, log, environment or {}))
+
+
+def start_plain(function: Callable[..., None], arguments: tuple[Any, ...], daemon: bool = False) -> BaseProcess:
+    """Starts `function`, which an import finds, in a process; a `daemon` is ended when this process ends."""
+    _settle_start_method()
+    child = multiprocessing.Process(target=function, args=arguments, daemon=daemon)
+    child.start()
+    return child
+
+
+def barrier(parties: int) -> Any:
+    """A barrier for so many of these processes."""
+    _settle_start_method()
+    return multiprocessing.Barrier(parties)
+
+
+def _settle_start_method() -> None:
     multiprocessing.set_start_method(start_method(), force=True)  # in a joblib worker it is one that no child knows
     if start_method() == "forkserver":
         multiprocessing.set_forkserver_preload(HEAVY)
-    child = multiprocessing.Process(target=_run, args=(work, folder, log), name=folder.name)
-    child.start()
-    return child
 
 
 def note_end(child: BaseProcess, folder: Path) -> None:
@@ -45,8 +62,9 @@ def note_end(child: BaseProcess, folder: Path) -> None:
         record_failure(folder, NanolmError(f"{cause}; the same sweep again goes on from there"), "interrupted")
 
 
-def _run(work: Callable[[], Any], folder: Path, log: Path | None) -> None:
+def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: Mapping[str, str]) -> None:
     """In the child: does the work; a failure is recorded in the folder."""
+    os.environ.update(environment)
     parent, stop = multiprocessing.parent_process(), folder.parent / STOP
     save_when(lambda: stop.exists() or (parent is not None and not parent.is_alive()))
     if log:

@@ -4,6 +4,7 @@ In: overrides. Out: lines on the terminal, composed configs; a job that can't be
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -53,16 +54,22 @@ def without_hydra(node: DictConfig) -> DictConfig:
 def composable(
     context: HydraContext, config: DictConfig, jobs: Sequence[Sequence[str]], sweep: SweepFolder
 ) -> list[Sequence[str]]:
-    """The jobs that can be composed. Of the others the failure is recorded, under a name made of their overrides."""
-    kept, swept = [], sweep.note()["swept"]
+    """The jobs that can be composed; of the others the failure is recorded."""
+    kept = []
     for overrides in jobs:
         try:
             compose(context, config, overrides)
         except (HydraException, OmegaConfBaseException) as error:
-            name = job_name(overrides, swept, list(overrides))
-            record_failure(sweep.path / name, ConfigError(one_line(error)))
-            sweep.mark_begun(name)
-            print(f"{sweep.mark_ended(name)} ended: {name} failed: {one_line(error)}", flush=True)
+            record_uncomposable(sweep, overrides, error)
         else:
             kept.append(overrides)
     return kept
+
+
+def record_uncomposable(sweep: SweepFolder, overrides: Sequence[str], error: Exception) -> Path:
+    """Notes the failure of a job that can't be composed in a folder named by its overrides; returns that."""
+    folder = sweep.path / job_name(overrides, sweep.note()["swept"], list(overrides))
+    record_failure(folder, ConfigError(one_line(error)))
+    sweep.mark_begun(folder.name)
+    print(f"{sweep.mark_ended(folder.name)} ended: {folder.name} failed: {one_line(error)}", flush=True)
+    return folder

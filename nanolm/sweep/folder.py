@@ -49,6 +49,10 @@ class SweepFolder:
         """From here on `jobs` jobs are counted as they end."""
         shutil.rmtree(self.path / ENDED, ignore_errors=True)
         (self.path / ENDED).mkdir()
+        self.count(jobs)
+
+    def count(self, jobs: int) -> None:
+        """Notes how many jobs this round will have."""
         write_json(self.path / NOTE, self.note() | {"jobs": jobs})
 
     def mark_begun(self, job: str) -> None:

@@ -21,6 +21,7 @@ from nanolm.sweep.compose import composable, compose, show_values, swept_values,
 from nanolm.sweep.folder import SweepFolder
 from nanolm.sweep.jobs import Job, finite
 from nanolm.sweep.launch import job_folder
+from nanolm.sweep.local import SideBySide
 from nanolm.sweep.points import configurations, points
 from nanolm.sweep.rule import Halving, Result, Rule
 
@@ -51,46 +52,87 @@ class SuccessiveHalving(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Trains all jobs as far as the rule wants them."""
-        folder = SweepFolder(self.settings.hydra.sweep.dir)
-        jobs = composable(self.context, self.settings, self.jobs(arguments, folder), folder)
-        nodes = [without_hydra(compose(self.context, self.settings, overrides)) for overrides in jobs]
-        folders = [job_folder(folder, list(overrides), node) for overrides, node in zip(jobs, nodes, strict=True)]
-        state = Halving(configurations(jobs), self.rule)
-        for number, node in enumerate(nodes):
-            folder.mark_begun(folders[number].name)
-            for rung, share in enumerate(self.rule.shares):
-                result = read_result(folders[number], share)
-                if result and is_current(Job.read(folders[number]), node):
-                    state.results[number, rung] = result
-        launched = 0
-        while due := state.due():
-            self.say_rungs(state, due)
-            folder.begin_round(len(due))
-            words = [[*jobs[number], f"hydra.sweeper.until={self.rule.shares[rung]}"] for number, rung in due]
-            self.jobs_launcher.launch(words, initial_job_idx=launched)
-            launched += len(due)
-            for number, rung in due:
-                result = read_result(folders[number], self.rule.shares[rung])
-                state.results[number, rung] = result or Result(math.inf)
-        print(f"{state.spent():.0%} of the steps of all {len(jobs)} jobs have been trained", flush=True)
+        self.note = SweepFolder(self.settings.hydra.sweep.dir)
+        self.job_list = composable(self.context, self.settings, self.jobs(arguments), self.note)
+        self.state, self.folders = Halving(configurations(self.job_list), self.rule), list[Path]()
+        self.said: set[int] = set()  # the rungs that were announced
+        for number, overrides in enumerate(self.job_list):
+            self.recall(number, without_hydra(compose(self.context, self.settings, overrides)))
+        if isinstance(self.jobs_launcher, SideBySide):
+            self.side_by_side(self.jobs_launcher)
+        else:
+            self.rung_by_rung()
+        share = f"{self.state.spent():.0%} of the steps of all {len(self.job_list)} jobs"
+        print(f"{share} have been trained; a smaller hydra.sweeper.eta lets more go on", flush=True)
 
-    def jobs(self, arguments: list[str], folder: SweepFolder) -> list[list[str]]:
+    def recall(self, number: int, node: DictConfig) -> None:
+        """Reads what an earlier launch has found out about a job."""
+        folder = job_folder(self.note, list(self.job_list[number]), node)
+        self.folders.append(folder)
+        self.note.mark_begun(folder.name)
+        for rung, share in enumerate(self.rule.shares):
+            result = read_result(folder, share)
+            if result and is_current(Job.read(folder), node):
+                self.state.results[number, rung] = result
+
+    def rung_by_rung(self) -> None:
+        """On a launcher that takes a list of jobs and returns when all have ended."""
+        launched = 0
+        while due := self.state.due():
+            self.say_rungs(due)
+            self.note.begin_round(len(due))
+            self.jobs_launcher.launch([self.words(*one) for one in due], initial_job_idx=launched)
+            launched += len(due)
+            for one in due:
+                self.record(*one)
+
+    def side_by_side(self, launcher: SideBySide) -> None:
+        """On our own launcher, which asks for the next job when one has ended: what is certain goes on at once."""
+        started: dict[tuple[str, ...], tuple[int, int]] = {}  # by their overrides
+
+        def take() -> Sequence[str] | None:
+            due = [one for one in self.state.due() if one not in started.values()]
+            if not due:
+                return None
+            self.say_rungs(due[:1])
+            self.note.count(len(started) + len(due))
+            words = self.words(*due[0])
+            started[tuple(words)] = due[0]
+            return words
+
+        def done(words: Sequence[str]) -> None:
+            self.record(*started[tuple(words)])
+
+        launcher.choose_split(self.job_list)
+        self.note.begin_round(0)
+        launcher.work(take, done)
+
+    def words(self, number: int, rung: int) -> list[str]:
+        """The overrides of a job on its way to a rung."""
+        return [*self.job_list[number], f"hydra.sweeper.until={self.rule.shares[rung]}"]
+
+    def record(self, number: int, rung: int) -> None:
+        """Notes how a job that has ended did; one without a score there counts as the worst."""
+        result = read_result(self.folders[number], self.rule.shares[rung])
+        self.state.results[number, rung] = result or Result(math.inf)
+
+    def jobs(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of each job, once they have been shown."""
         words = [f"{key!s}={value!s}" for key, value in self.params.items()] + arguments
         overrides = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(words)
         values = swept_values(overrides)
         jobs = points(overrides, self.n_trials, self.seed)
         show_values(values, len(jobs))
-        folder.begin_round(len(jobs))
-        OmegaConf.save(self.settings, Path(folder.path, "multirun.yaml"))
+        self.note.begin_round(len(jobs))
+        OmegaConf.save(self.settings, Path(self.note.path, "multirun.yaml"))
         return jobs
 
-    def say_rungs(self, state: Halving, due: Sequence[tuple[int, int]]) -> None:
-        """`rung 2 of 3, to 33% of the plan: 6 of 16 configurations`."""
-        for rung in sorted({rung for _, rung in due}):
-            share, there = self.rule.shares[rung], len(state.contenders(rung))
-            line = f"rung {rung + 1} of {len(self.rule.shares)}, to {share:.0%} of the plan"
-            print(f"{line}: {there} of {len(state.configurations)} configurations", flush=True)
+    def say_rungs(self, due: Sequence[tuple[int, int]]) -> None:
+        """`rung 2 of 3, to 33% of the plan`, before its first job."""
+        for rung in sorted({rung for _, rung in due} - self.said):
+            self.said.add(rung)
+            share = self.rule.shares[rung]
+            print(f"rung {rung + 1} of {len(self.rule.shares)}, to {share:.0%} of the plan", flush=True)
 
 
 def is_current(job: Job, node: DictConfig) -> bool:

@@ -78,7 +78,9 @@ def say_begun(sweep: SweepFolder, folder: Path, until: float) -> None:
 
 def say_ended(sweep: SweepFolder, folder: Path) -> None:
     """`3 of 8 ended: dims=64,heads=2-1f3a9c07 finished, 1.2345 bits per byte, 12 s`."""
-    print(f"{sweep.mark_ended(folder.name)} ended: {folder.name} {Job.read(folder).outcome}", flush=True)
+    job = Job.read(folder)
+    ended = sweep.mark_ended(f"{folder.name} {job.rung}")  # it may end once at each rung
+    print(f"{ended} ended: {folder.name} {job.outcome}", flush=True)
 
 
 def threads_per_job(launcher: Any) -> int | None:
