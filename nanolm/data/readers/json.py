@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nanolm.data.readers.cells import row_text
-from nanolm.data.readers.lines import read_lines
+from nanolm.data.readers.lines import read_blocks, read_lines
 from nanolm.data.readers.source import LONGEST, ReadOptions, Source
 from nanolm.errors import DataError
 
@@ -56,7 +56,7 @@ class _Values:
 
     def __init__(self, source: Source, options: ReadOptions) -> None:
         self.source, self.row = source, 0
-        self._decode, self._lines = json.JSONDecoder().raw_decode, read_lines(source, options)
+        self._decode, self._blocks = json.JSONDecoder().raw_decode, read_blocks(source, options)
         self._text, self._at, self._ended = "", 0, False
 
     def peek(self) -> str:
@@ -91,10 +91,9 @@ class _Values:
     def _read_more(self) -> None:
         """As much again as is waiting, so that a long row is tried a few times only."""
         parts, size = [self._text[self._at :]], 0
-        most = max(2**16, len(parts[0]))
-        for line in self._lines:
-            parts.append(line)
-            size += len(line)
-            if size > most:
+        for block in self._blocks:
+            parts.append(block)
+            size += len(block)
+            if size > len(parts[0]):
                 break
         self._text, self._at, self._ended = "".join(parts), 0, size == 0

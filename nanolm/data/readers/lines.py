@@ -7,7 +7,8 @@ UTF-32 with a byte order mark, or what `encoding` says. Any other is refused wit
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from nanolm.data.readers.source import LONGEST, ReadOptions, Source, naming, open_source
@@ -28,15 +29,31 @@ _ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that UTF-8 has no character f
 def read_lines(source: Source, options: ReadOptions) -> Iterator[str]:
     """The lines of a text file, each but perhaps the last with one newline at its end."""
     number = 0
-    with naming(source, lambda: f"line {number}"), open_source(source) as file:
+    with _open_text(source, options, lambda: f"line {number}") as text:
+        while line := text.readline(LONGEST + 1):
+            number += 1
+            if len(line) > LONGEST:
+                raise DataError(f"{source}: line {number} has more than {LONGEST:,} characters; part it")
+            yield line
+
+
+def read_blocks(source: Source, options: ReadOptions) -> Iterator[str]:
+    """The text of a file in blocks of HEAD characters, for what may stand in one long line."""
+    size = 0
+    with _open_text(source, options, lambda: f"character {size:,}") as text:
+        while block := text.read(HEAD):
+            size += len(block)
+            yield block
+
+
+@contextmanager
+def _open_text(source: Source, options: ReadOptions, progress: Callable[[], str]) -> Iterator[io.TextIOWrapper]:
+    """The file as text. What is wrong with its bytes becomes a DataError."""
+    with naming(source, progress), open_source(source) as file:
         encoding = options.encoding or _encoding(source, file.peek(HEAD)[:HEAD])
         try:
             with io.TextIOWrapper(file, encoding, newline=None) as text:
-                while line := text.readline(LONGEST + 1):
-                    number += 1
-                    if len(line) > LONGEST:
-                        raise DataError(f"{source}: line {number} has more than {LONGEST:,} characters; part it")
-                    yield line
+                yield text
         except UnicodeError as error:
             raise DataError(_wrong_bytes(source, encoding, error)) from error
 
