@@ -5,9 +5,14 @@ from nanolm.comparing.config import CompareConfig
 
 
 def main(config: CompareConfig) -> None:
-    from nanolm.comparing.compare import compare
+    if config.watch:
+        from nanolm.comparing.watch import watch_runs
 
-    compare(config)
+        watch_runs(config)
+    else:
+        from nanolm.comparing.compare import compare
+
+        compare(config)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from nanolm.config import knob, one_of
+from nanolm.config import between, knob, one_of
 from nanolm.errors import ConfigError
 
 
@@ -19,8 +19,16 @@ class CompareConfig:
     by: list[str] = knob([], "keys of the config to group by")
     baselines: bool = knob(True, "uniform, unigram, 5-gram, gzip, xz, floor: computed once per corpus and tokenizer")
     outputs: str = knob("outputs", "the folder of all runs", path=True)
+    watch: bool = knob(False, "a live page on this machine, and a table that refreshes, until ctrl-c")
+    port: Optional[int] = knob(None, "of that page; null: any free one")
+    open: bool = knob(True, "that page in the browser")
+    price_per_hour: Optional[float] = knob(None, "what an hour of this machine costs; a job pays its cores' share")
 
     def __post_init__(self) -> None:
         one_of("source", self.source, ("folders", "wandb"))
+        between("price_per_hour", self.price_per_hour, 0)
+        between("port", self.port, 1, 65535)
+        if self.watch and self.source == "wandb":
+            raise ConfigError("watch=true: looks at the run folders of this machine; leave source=wandb out")
         if self.runs is not None and (self.sweep is not None or self.source == "wandb"):
             raise ConfigError(f"runs={self.runs}: names folders; leave it out with sweep= or source=wandb")

@@ -71,17 +71,26 @@ def find_runs(config: CompareConfig) -> list[Path]:
     return sorted(folder for folder in found if config.runs or folder.parent.name != "exports")
 
 
+def sweeps(outputs: Path) -> list[Path]:
+    """The notes of all sweeps, the newest last."""
+    return sorted(outputs.glob("**/sweep.json"), key=lambda note: note.stat().st_mtime)
+
+
 def find_sweep(name: str, outputs: Path) -> Path:
     """The folder of a sweep: the newest for `latest`; NanolmError if there is none."""
-    notes = sorted(outputs.glob("**/sweep.json"), key=lambda note: note.stat().st_mtime)
-    named = [note.parent for note in notes[-1:]] if name == "latest" else [Path(name), outputs / "sweeps" / name]
+    named = (
+        [note.parent for note in sweeps(outputs)[-1:]] if name == "latest" else [Path(name), outputs / "sweeps" / name]
+    )
     for folder in filter(Path.is_dir, named):
         return folder
     raise NanolmError(f"sweep={name}: no such sweep; give latest, a folder, or a name from {outputs}/sweeps")
 
 
-def read_record(folder: Path) -> Record:
-    """The record of a run folder; whatever is wrong with it becomes its `trouble`."""
+def read_record(folder: Path, verify: bool = True) -> Record:
+    """The record of a run folder; whatever is wrong with it becomes its `trouble`.
+
+    verify: checks every file against the manifest; without it a run that is still going on is read quickly.
+    """
     record = Record(str(folder))
     try:
         if (folder / "status.json").exists():
@@ -93,13 +102,20 @@ def read_record(folder: Path) -> Record:
             record.config, record.tokenizer = flatten(run.config), run.manifest["files"].get("tokenizer.json", "")
             record.config["precision"] = record.status.get("precision") or trained_in(folder, record.config)
             for name in ("metrics.csv", "samples.txt", "status.json", "test_bits.csv"):
-                if name in run.manifest["files"]:
+                if verify and name in run.manifest["files"]:
                     run.file(name)  # raises where it is not what was written
         record.curves = _read_csv(folder / "metrics.csv", ["tokens", "seconds"])
         record.bits = _read_csv(folder / "test_bits.csv", ["document", "bits", "bytes"])
         if (folder / "samples.txt").exists():
             record.samples = (folder / "samples.txt").read_text("utf-8", "replace")[:SAMPLES]
-    except (NanolmError, OSError, AttributeError, ValueError, KeyError) as error:  # the latter: of another shape
+    except (
+        NanolmError,
+        OSError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        KeyError,
+    ) as error:  # the latter: of another shape
         record.trouble = record.trouble or f"{type(error).__name__}: {' '.join(str(error).split())}"
     return record
 
@@ -122,8 +138,9 @@ def _read_csv(path: Path, needs: list[str]) -> pd.DataFrame:
 def why_unranked(status: Mapping[str, Any]) -> str:
     """Why a run with this status can't be ranked, in a line; empty if it can."""
     state = status.get("state", "unknown state")
-    if state == "stopped" and is_number(status.get("rung")):
-        return f"stopped at {status['rung']:.0%}: {status.get('rung_bpb'):.4f} bits per byte on val there"
+    rung, score = status.get("rung"), status.get("rung_bpb")
+    if state == "stopped" and is_number(rung) and is_number(score):
+        return f"stopped at {rung:.0%}: {score:.4f} bits per byte on val there"
     if state != "finished":
         return f"{state}: {status['error']}" if status.get("error") else str(state)
     scored = is_number(status.get("val_bpb")) or is_number(status.get("test_bpb"))

@@ -65,8 +65,9 @@ def note_end(child: BaseProcess, folder: Path) -> None:
 def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: Mapping[str, str]) -> None:
     """In the child: does the work; a failure is recorded in the folder."""
     os.environ.update(environment)
-    parent, stop = multiprocessing.parent_process(), folder.parent / STOP
-    save_when(lambda: stop.exists() or (parent is not None and not parent.is_alive()))
+    parent, everybody, alone = multiprocessing.parent_process(), folder.parent / STOP, folder / STOP
+    alone.unlink(missing_ok=True)  # of an earlier wish
+    save_when(lambda: everybody.exists() or alone.exists() or (parent is not None and not parent.is_alive()))
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -120,7 +120,7 @@ class Charts {
     const line = { color: scores, colorscale: SCALE, showscale: true, cmin: Math.min(...scores), cmax: Math.max(...scores),
       colorbar: { thickness: 10, outlinewidth: 0 } };
     const narrow = this.place.clientWidth < 600;
-    const shape = layout("Parallel coordinates: drag along an axis to brush", "", "", { margin: { l: 56, r: 28, t: 56, b: 24 } });
+    const shape = layout("Parallel coordinates: drag along an axis to brush", "", "", { margin: { l: 56, r: 48, t: 56, b: 24 } });
     if (narrow) line.showscale = false;
     const box = this.figure("parallel", [{ type: "parcoords", line, dimensions, labelfont: { size: 12 }, tickfont: { size: 10 },
       rangefont: { size: 1, color: "rgba(0,0,0,0)" }, unselected: { line: { color: colour("--line"), opacity: 0.3 } } }], shape, true);

@@ -37,15 +37,23 @@ def grid(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
     return tag("div", tag("table", tag("thead", head), tag("tbody", *lines), class_=kind), class_="scroll")
 
 
-def page(name: str, title: str, body: Html, data: Any, charts: bool = False) -> str:
-    """The page `name`; its script finds `data` as JSON in the element #data. charts: with Plotly, and `charts.js`."""
+def page(name: str, title: str, body: Html, data: Any, charts: bool | str = False) -> str:
+    """The page `name`; its script finds `data` as JSON in the element #data. charts: with Plotly and `charts.js`.
+
+    A text: the address of Plotly on a server, which the page may then ask for more.
+    """
     kept = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no text can end the element
     parts = {"title": escape(title), "body": body, "data": kept, "library": "", "allowed": ""}
-    parts |= {"style": resource("house.css") + resource(f"{name}.css"), "script": resource(f"{name}.js")}
+    parts |= {"style": resource("house.css") + resource(f"{name}.css"), "script": resource(f"{name}.js"), "asks": ""}
     if charts:
         parts["library"] = f"<script>{plotly()}</script>\n"
+        parts["style"] = resource("house.css") + resource("charts.css") + resource(f"{name}.css")
         parts["script"] = resource("charts.js") + parts["script"]
         parts["allowed"] = " 'unsafe-eval'"  # Plotly makes the shaders of parallel coordinates so; no text gets there
+    if isinstance(charts, str):
+        parts["library"] = tag("script", src=charts)
+        parts["allowed"] += " 'self'"
+        parts["asks"] = " connect-src 'self';"
     return Template(resource("house.html")).substitute(parts)
 
 
