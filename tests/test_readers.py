@@ -321,8 +321,9 @@ def test_a_folder_of_shards(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_said(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    assert "is a pipe or device, and a text is read more than once" in complaint(tmp_path / "pipe")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert "is a pipe or device, and a text is read more than once" in complaint(tmp_path / "pipe")
     for address in ("s3://bucket/a.txt", "ftp://host/a.txt"):
         with pytest.raises(DataError, match=r"can't read \w+:// addresses; download the file and give its path"):
             documents(address)

@@ -6,12 +6,14 @@ the key that keeps it. Changes nothing.
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 
 from nanolm.data.base import DataConfig
 from nanolm.text import normalise
 
 _SHARE = 0.2  # of the characters or documents, below which nothing is said
 _SHOWN = 40  # characters of an example
+_LOOKED_AT = 10_000  # documents
 _KEPT = "data.normalise=none keeps"
 
 
@@ -64,10 +66,10 @@ def explain(config: DataConfig, counts: Counter[str], losses: Losses) -> list[st
 
 
 def _made_equal(config: DataConfig, duplicates: int) -> list[str]:
-    """A line if documents that differ became equal. The source is read once more, up to the first two of them."""
+    """A line if documents that differ became equal: the first of the source are read once more to find two of them."""
     first = dict[str, str]()
     for documents in (config.official_splits(Counter()) or {"": config.documents(Counter())}).values():
-        for document in documents:
+        for document in islice(documents, _LOOKED_AT):
             raw = document.strip()
             other = first.setdefault(normalise(document, config.normalise), raw)
             if other != raw:

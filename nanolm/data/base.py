@@ -35,7 +35,8 @@ class DataConfig:
         between("data.test", self.test, 0, 1)
         between("data.maxlen", self.maxlen, 1)
         between("data.limit", self.limit, 1)
-        if self.val + self.test * (self.split == "hash") >= 1:
+        held_out = self.val + self.test if self.split == "hash" else self.val
+        if held_out >= 1:
             raise ConfigError(f"data.val={self.val}: with data.test={self.test} nothing is left to train on; lower one")
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:

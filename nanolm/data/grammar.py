@@ -190,7 +190,9 @@ class Grammar:
             if token == "|":
                 found.append([])
             elif token in "([":
-                options = [Option(nodes, "") for nodes in self._nodes(tokens)] + [Option((), "")] * (token == "[")
+                options = [Option(nodes, "") for nodes in self._nodes(tokens)]
+                if token == "[":  # may be left out
+                    options.append(Option((), ""))
                 found[-1].append(Choice(options))
             elif token.startswith("{") and token.endswith("?"):
                 room = int(token[2:-1]) if token[1] == "<" else 0

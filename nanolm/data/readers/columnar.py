@@ -37,7 +37,7 @@ Table = tuple[Any, Callable[[list[str]], Iterator[Any]]]  # its schema, and the 
 def _open_parquet(file: IO[bytes]) -> Table:
     from pyarrow import parquet
 
-    table = parquet.ParquetFile(file, buffer_size=2**16, pre_buffer=False)  # or it keeps all that it read
+    table = parquet.ParquetFile(file, buffer_size=2**16, pre_buffer=False, page_checksum_verification=True)
     return table.schema_arrow, lambda path: table.iter_batches(batch_size=ROWS, columns=[".".join(path)])
 
 
