@@ -340,6 +340,49 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a pointer of Git LFS"),
+        ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a pointer of Git LFS"),
+        ("a.csv", b"<!DOCTYPE html>\n<html>", "is a web page, as a failed download leaves it"),
+        ("a.parquet", b"\n<html lang=en>", "is a web page"),
+        ("a.tar.gz", gzip.compress(b"x" * 99), "is an archive; unpack it, and give the folder"),
+        (
+            "a.jsonl",
+            b'[\n{"text": "a"}\n]',
+            "line 1: not JSON (Expecting value: line 1 column 2 (char 1)); data.format=json",
+        ),
+        ("a.jsonl", b'[{"text": "a"}]', "line 1: not a JSON object; data.format=json reads an array"),
+        ("a.parquet", b"", "can't be read after row 0: Parquet file size is 0 bytes"),
+    ],
+)
+def test_what_lies_where_text_should(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    assert message in complaint(put(tmp_path / name, data))
+
+
+def test_two_encodings_in_one_file_are_not_read_as_one(tmp_path: Path) -> None:
+    good, bad = "a café, “quoted”\n", "the owner’s £5 wasn’t enough, naïve or not…\n"
+    said = complaint(put(tmp_path / "a.txt", (good * 5).encode() + bad.encode("cp1252") + good.encode()))
+    assert (
+        "line 6, byte 10: not UTF-8; but other lines are: two encodings in one file; convert those lines from" in said
+    )
+
+
+def test_text_decoded_wrongly_once_is_told(tmp_path: Path) -> None:
+    garbled = "“I can’t,” she said.\n".encode().decode("cp1252", "replace") * 3
+    [said] = Files(path=str(put(tmp_path / "a.txt", garbled)), document="file").advice(Counter())
+    assert "UTF-8 that was once read as cp1252" in said
+    assert Files(path=str(put(tmp_path / "b.txt", "Â© Ã la carte â€\n" * 9))).advice(Counter()) == []
+
+
+def test_quotes_in_a_table_of_tabs(tmp_path: Path) -> None:
+    loose = 'id\ttext\n1\t"Hello, he said\n2\t"Go" she said "now\n3\tplain\n'
+    assert documents(put(tmp_path / "a.tsv", loose)) == ['"Hello, he said', '"Go" she said "now', "plain"]
+    strict = 'id\ttext\n1\t"two\nlines"\n2\t"a ""word"""\n'
+    assert documents(put(tmp_path / "b.tsv", strict)) == ["two\nlines", 'a "word"']
+
+
 def test_other_names_are_read_when_told(tmp_path: Path) -> None:
     path = put(tmp_path / "a.log", "one\ntwo\n")
     assert "can't tell what .log files are" in complaint(path)

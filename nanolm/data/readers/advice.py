@@ -3,6 +3,7 @@
 In: a Source and how it will be read. Out: proposals, a line each, for a person to read. Nothing is changed by itself.
 """
 
+import re
 from itertools import pairwise
 
 from nanolm.data.readers.read import kind_of, read_head
@@ -10,15 +11,20 @@ from nanolm.data.readers.source import ReadOptions, Source
 from nanolm.data.readers.text import is_title
 
 _ENDS = ".!?…:;\"'”’)»。！？"
+_GARBLED = re.compile("â€[œ\x9d™˜“”¦]|Ã[©¨¤¶¼±]")
 _FEW = 10  # lines, below which nothing is said
 
 
 def propose(source: Source, options: ReadOptions) -> list[str]:
     """Proposals of other values for `data.document`, where lines are documents but don't look like it."""
-    kind = options.format or kind_of(source)
-    if kind != "text" or options.document != "line" or options.separator:
+    if (options.format or kind_of(source)) != "text":
         return []
     lines = read_head(source, options)
+    garbled = _garbled(lines)
+    if garbled:
+        return [f"{source}: holds {garbled!r}: UTF-8 that was once read as cp1252, and saved so; mend it, as with ftfy"]
+    if options.document != "line" or options.separator:
+        return []
     if any(is_title(line) for line in lines[:20]) and any(line.startswith(" = = ") for line in lines):
         return [f"{source}: looks like WikiText; data.document=article makes each article a document"]
     blocks = paragraphs(lines)
@@ -29,6 +35,12 @@ def propose(source: Source, options: ReadOptions) -> list[str]:
         why = "paragraphs of several lines" if many else "lines that break within sentences"
         return [f"{source}: each line is a document, but it has {why}; {mends}"]
     return []
+
+
+def _garbled(lines: list[str]) -> str:
+    """A quotation mark or a letter as it looks after such a mistake, if there are several; nothing otherwise."""
+    found = _GARBLED.findall("".join(lines))
+    return found[0] if len(found) >= 3 else ""
 
 
 def paragraphs(lines: list[str]) -> list[list[str]]:

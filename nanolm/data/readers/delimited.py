@@ -7,7 +7,7 @@ or what a first line `sep=;` says. Holds one row.
 import csv
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from nanolm.data.readers.cells import column_path
@@ -16,6 +16,7 @@ from nanolm.data.readers.source import LONGEST, ReadOptions, Source
 from nanolm.errors import DataError
 
 DELIMITERS = ",;\t|"
+_HEAD = 200  # lines
 
 
 def read_delimited(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
@@ -27,7 +28,9 @@ def read_delimited(source: Source, options: ReadOptions, counts: Counter[str]) -
     if told:
         first, above = next(lines, ""), 1
     delimiter = told or _delimiter(first, options.column)
-    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    head = [first, *islice(lines, _HEAD)]
+    quoting = csv.QUOTE_NONE if delimiter == "\t" and not _is_quoted(head) else csv.QUOTE_MINIMAL
+    rows = csv.reader(chain(head, lines), delimiter=delimiter, quoting=quoting, strict=True)
     good, ragged = 0, ""
     try:
         header = [name.strip() for name in next(rows, [])]
@@ -53,6 +56,15 @@ def _delimiter(header: str, column: str) -> str:
     """Of those that find the column, and then of all, the one that makes the most cells; a comma before others."""
     cells = {sign: _names(header, sign) for sign in DELIMITERS}
     return max(DELIMITERS, key=lambda sign: (column in cells[sign], len(cells[sign])))
+
+
+def _is_quoted(head: list[str]) -> bool:
+    """Whether quotes enclose cells with tabs between them: in many such files they are a part of the text."""
+    try:
+        list(csv.reader(head, delimiter="\t", strict=True))
+    except csv.Error as error:
+        return str(error).startswith("unexpected end")  # of a cell that goes on
+    return True
 
 
 def _names(header: str, delimiter: str) -> list[Any]:

@@ -28,9 +28,13 @@ def read_jsonl(source: Source, options: ReadOptions, counts: Counter[str]) -> It
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: not JSON ({error}); write one JSON object a line") from error
+            mend = (
+                "data.format=json reads rows of several lines" if line in ("[", "{") else "write one JSON object a line"
+            )
+            raise DataError(f"{where}: not JSON ({error}); {mend}") from error
         if not isinstance(row, dict | str):
-            raise DataError(f"{where}: not a JSON object; write one JSON object a line")
+            mend = "data.format=json reads an array" if isinstance(row, list) else "write one JSON object a line"
+            raise DataError(f"{where}: not a JSON object; {mend}")
         yield row_text(where, options.column, row)
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from nanolm.data.readers.source import LONGEST, ReadOptions, Source, naming, open_source
 from nanolm.errors import DataError
 
+_FEW = 200  # lines that tell one encoding from another
 HEAD = 2**16  # bytes or characters that are looked at to see what a file is
 _MARKS = {  # the longer ones first: that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -76,12 +77,15 @@ def _wrong_bytes(source: Source, encoding: str, error: UnicodeError) -> str:
         return f"{source}: not {encoding} throughout ({error.args[-1]}); give another data.encoding, or mend the file"
     with open_source(source) as file, io.TextIOWrapper(file, "utf-8-sig", "surrogateescape") as text:
         lines = enumerate(iter(lambda: text.readline(LONGEST), ""), 1)
-        odd = list(islice(((number, line) for number, line in lines if _ESCAPED.search(line)), 50))
-    number, line = odd[0]
-    found = _ESCAPED.search(line)
-    place = len(line[: found.start()].encode()) + 1 if found else 1
-    guess = guess_encoding(b"".join(line[:HEAD].encode("utf-8", "surrogateescape") for _, line in odd))
+        foreign = list(islice(((number, line) for number, line in lines if not line.isascii()), _FEW))
+        bad = [(number, line) for number, line in foreign if _ESCAPED.search(line)]
+        bad = bad or [next((number, line) for number, line in lines if _ESCAPED.search(line))]
+    number, line = bad[0]
+    place = len(re.split(_ESCAPED, line, maxsplit=1)[0].encode()) + 1
+    guess = guess_encoding(b"".join(line[:HEAD].encode("utf-8", "surrogateescape") for _, line in bad))
     mend = f"it looks like {guess}: data.encoding={guess} reads it" if guess else "give data.encoding, or mend the file"
+    if len(bad) < len(foreign) * 3 / 4:
+        mend = f"but other lines are: two encodings in one file; convert those lines{f' from {guess}' if guess else ''}"
     return f"{source}: line {number}, byte {place}: not UTF-8; {mend}"
 
 

@@ -4,6 +4,7 @@ In: a Source and ReadOptions. Out: its documents, those that hold text, counted.
 in READERS and its endings in ENDINGS.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
@@ -27,7 +28,6 @@ ENDINGS = dict.fromkeys((".txt", ".text", ".md", ".train", ".dev", ".valid", ".t
 ENDINGS |= {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 ENDINGS |= {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
 _MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
-_PICKLE = "is a pickle, which can run code when it is opened: nanolm opens none; give the text that it was made from"
 
 
 def read_documents(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
@@ -54,10 +54,10 @@ def not_blank(texts: Iterable[str], counts: Counter[str]) -> Iterator[str]:
 def kind_of(source: Source) -> str:
     """A key of READERS. DataError for a file that is none of them."""
     with naming(source, lambda: "byte 0"), open_source(source) as file:
-        head = file.peek(8)[:8]
+        head = file.peek(64)[:64]
     ending = source.kind
-    if ending in (".pkl", ".pickle", ".pt", ".pth") or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5" and head[1:]):
-        raise DataError(f"{source}: {_PICKLE}")
+    if said := _what_else(ending, head):
+        raise DataError(f"{source}: {said}")
     if ending in ENDINGS:
         return ENDINGS[ending]
     for magic, kind in _MAGIC.items():
@@ -68,6 +68,19 @@ def kind_of(source: Source) -> str:
         mend = f"data.format={' | '.join(READERS)} says what it is"
         raise DataError(f"{source}: can't tell what {ending} files are (known are {known}); {mend}")
     return "text"
+
+
+def _what_else(ending: str, head: bytes) -> str | None:
+    """What to say of a file that lies where text should, by its name and its first bytes; None for text."""
+    if ending in (".pkl", ".pickle", ".pt", ".pth") or re.match(rb"\x80[\2-\5]", head):
+        return "is a pickle, which can run code when it is opened: nanolm opens none; give the text it was made from"
+    if ending in (".tar", ".tgz", ".7z", ".rar"):
+        return "is an archive; unpack it, and give the folder"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS and not the file itself; `git lfs pull` fetches that"
+    if re.match(rb"\s*<(!doctype )?html", head, re.IGNORECASE) and ENDINGS.get(ending, "text") != "text":
+        return "is a web page, as a failed download leaves it; fetch it again"
+    return None
 
 
 def read_head(source: Source, options: ReadOptions) -> list[str]:
