@@ -29,7 +29,7 @@ def read_delimited(source: Source, options: ReadOptions, counts: Counter[str]) -
         first, above = next(lines, ""), 1
     delimiter = told or _delimiter(first, options.column)
     head = [first, *islice(lines, _HEAD)]
-    quoting = csv.QUOTE_NONE if delimiter == "\t" and not _is_quoted(head) else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_NONE if delimiter == "\t" and not _is_quoted(head) else csv.QUOTE_MINIMAL
     rows = csv.reader(chain(head, lines), delimiter=delimiter, quoting=quoting, strict=True)
     good, ragged = 0, ""
     try:
