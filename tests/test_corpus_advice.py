@@ -11,6 +11,7 @@ import pytest
 from nanolm.corpus.corpus import SPLITS, Corpus, advise, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.data.files import Files
 from nanolm.errors import ConfigError, DataError
+from nanolm.scoring.speller import corpus_speller, spelling_bits
 from nanolm.tokenizer.bpe import BPEConfig
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
@@ -84,6 +85,24 @@ def test_what_cleaning_shortens_is_told(tmp_path: Path) -> None:
 def test_literal_unk_is_told(tmp_path: Path) -> None:
     said = corpus_of(tmp_path, "a <unk> b\nthe <unk> c\nd\n" + "\n".join(map(chr, range(97, 123)))).notes
     assert said[0].startswith("2 documents hold a literal <unk>")
+
+
+@pytest.mark.parametrize("normalise", ["clean", "none"])
+def test_literal_unk_can_be_charged_alike_for_every_tokenizer(tmp_path: Path, normalise: str) -> None:
+    rare = ["zebra", "quagga", "okapi"]
+    text = "\n".join(f"a <unk> b {n * 'c '}<unk>" for n in range(40)) + "\n" + "\n".join(rare)
+    plain = corpus_of(tmp_path, text, normalise=normalise)
+    charged = corpus_of(tmp_path, text, normalise=normalise, charge_unk=True)
+    assert charged.notes == []
+    assert charged.fingerprint != plain.fingerprint
+    price = corpus_speller(charged).mean_bits
+    assert price > 8
+    for config in (WordConfig(), CharConfig(), BPEConfig(vocab_size=300)):
+        tokenizer = fit_tokenizer(config, charged, tmp_path)
+        more = spelling_bits(charged, "train", tokenizer, tmp_path) - spelling_bits(plain, "train", tokenizer, tmp_path)
+        expected = [price * text.count("unk") for text in charged.texts("train")]
+        assert more == pytest.approx(expected)
+    assert everything(plain) == everything(charged)
 
 
 def test_a_word_tokenizer_on_text_without_words_is_told(tmp_path: Path) -> None:

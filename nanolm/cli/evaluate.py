@@ -47,7 +47,7 @@ def evaluate(
     if not corpus.counts[part]:
         raise ConfigError(f"split={split}: {owner} has no {split} documents; take another split")
     texts, nbytes, encoded = corpus.texts(part), corpus.nbytes(part), encode_corpus(corpus, tokenizer, cache)[part]
-    spelling = spell(texts, tokenizer, Speller.load(opened.file("speller.json")))
+    spelling = spell(texts, tokenizer, Speller.load(opened.file("speller.json")), corpus.charge_unk)
     what, place = split if data is None else data.name, opened.folder.resolve()
     name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name, part])[:8]}"
     folder = make_folder(Path(outputs, "evaluations", name))

@@ -60,6 +60,7 @@ class Corpus:
         self.normalise: str = report["normalise"]
         self.counts: dict[str, int] = report["counts"]  # read = the sum of DROPPED + kept
         self.notes: list[str] = report["notes"]
+        self.charge_unk: bool = report["charge_unk"]
         self._data = np.memmap(folder / "text.bin", np.uint8, "r")
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
         self._splits = np.load(folder / "splits.npy", mmap_mode="r")

@@ -59,9 +59,9 @@ def explain(config: DataConfig, counts: Counter[str], losses: Losses) -> list[st
         notes.append(f"cleaning took {share:.0%} of the text: {example}; {_KEPT} it")
     if config.normalise != "none" and counts["duplicate"] > _SHARE * counts["read"]:
         notes += _made_equal(config, counts["duplicate"])
-    if losses.with_unk:
+    if losses.with_unk and not config.charge_unk:
         there = f"{losses.with_unk:,} documents hold a literal <unk>, for words that somebody took out"
-        notes.append(f"{there}: it is scored as text, so the figures look better than they are")
+        notes.append(f"{there}: scored as text, it flatters; data.charge_unk=true adds what a rare word costs")
     return notes
 
 

@@ -66,9 +66,11 @@ def write_corpus(config: DataConfig, folder: Path) -> None:
     counts.update({"kept": len(rows), **{split: int((splits == code).sum()) for code, split in enumerate(SPLITS)}})
     np.save(folder / "offsets.npy", offsets)
     np.save(folder / "splits.npy", splits)
-    identity = fingerprint([config.normalise, _content(digests, splits)])
-    report = {"fingerprint": identity, "normalise": config.normalise, "counts": dict(counts)}
-    write_json(folder / "report.json", report | {"notes": notes + config.advice(counts)})
+    identity = [config.normalise, _content(digests, splits)]
+    if config.charge_unk:  # scored otherwise, so it stands in no table with the others
+        identity.append("charge_unk")
+    report = {"fingerprint": fingerprint(identity), "normalise": config.normalise, "charge_unk": config.charge_unk}
+    write_json(folder / "report.json", report | {"counts": dict(counts), "notes": notes + config.advice(counts)})
 
 
 def _write_texts(config: DataConfig, path: Path) -> Written:

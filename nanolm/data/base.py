@@ -24,6 +24,7 @@ class DataConfig:
     val: float = knob(0.05, "share of the documents that choose among runs")
     test: float = knob(0.05, "share of the documents that are scored once, at the end")
     dedup: bool = knob(True, "leaves out documents that occurred before")
+    charge_unk: bool = knob(False, "scores a literal <unk> of the text as the rare word that it stands for")
     maxlen: Optional[int] = knob(None, "words of a document at most, after normalisation; null: any number")
     limit: Optional[int] = knob(None, "every k-th document, so that so many remain; null: all")
 

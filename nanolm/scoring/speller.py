@@ -19,6 +19,7 @@ from nanolm.text import split_words
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.workers import count
 
+UNK_WORD = "unk"  # a literal <unk> among the words of a normalised text
 ORDER = 5  # of its n-grams: four characters of context
 START = "\0"  # pads the contexts at a word's head; is never predicted, so a NUL in the text does no harm
 END = ""  # the end marker: a symbol that no text holds
@@ -49,6 +50,12 @@ class Speller:
     def bits(self, word: str) -> float:
         """-log2 of the probability of `word`, its end included."""
         return -sum(math.log2(self._probability(context, symbol)) for context, symbol in _symbols(word))
+
+    @functools.cached_property
+    def mean_bits(self) -> float:
+        """What a word that occurs once costs on average; of many words a thousand, evenly spaced, are asked."""
+        words = self.words[:: max(1, len(self.words) // 1000)] or [UNK_WORD]
+        return sum(map(self.bits, words)) / len(words)
 
     def _probability(self, context: str, symbol: str) -> float:
         p = 256.0 ** -max(1, len(symbol.encode("utf-8", "surrogatepass")))
@@ -89,14 +96,27 @@ def corpus_speller(corpus: Corpus) -> Speller:
     return Speller.load(built_once(corpus.folder.parent / f"speller-{corpus.fingerprint}", fit) / "speller.json")
 
 
-def spell(texts: Iterable[str], tokenizer: Tokenizer, speller: Speller) -> np.ndarray:
-    """Bits to spell the pieces of each text that become <UNK>: float64 per text."""
+def spell(texts: Iterable[str], tokenizer: Tokenizer, speller: Speller, charge_unk: bool = False) -> np.ndarray:
+    """Bits to spell the pieces of each text that become <UNK>: float64 per text.
+
+    charge_unk: each literal `<unk>`, a word that was taken out of the text, costs what a rare word costs on average,
+    whatever the tokenizer makes of it.
+    """
     bits = functools.cache(speller.bits)
-    return np.array([sum(map(bits, tokenizer.unknown(text))) for text in texts], dtype=np.float64)
+
+    def charge(text: str) -> float:
+        taken_out = split_words(text, tokenizer.normalise).count(UNK_WORD) if charge_unk else 0
+        return sum(map(bits, tokenizer.unknown(text))) + taken_out * (speller.mean_bits if taken_out else 0.0)
+
+    return np.array([charge(text) for text in texts], dtype=np.float64)
 
 
 def spelling_bits(corpus: Corpus, split: str, tokenizer: Tokenizer, cache: Path) -> np.ndarray:
     """`spell` for the documents of a split under the corpus's own speller; cached."""
     # named by the corpus' folder, not its fingerprint: rows have to be in this corpus' order
     path = cache / f"spelling-{split}-{fingerprint([corpus.folder.name, tokenizer.fingerprint])}.json"
-    return np.array(cached(path, lambda: spell(corpus.texts(split), tokenizer, corpus_speller(corpus)).tolist()))
+
+    def compute() -> list[float]:
+        return spell(corpus.texts(split), tokenizer, corpus_speller(corpus), corpus.charge_unk).tolist()  # type: ignore[no-any-return]
+
+    return np.array(cached(path, compute))

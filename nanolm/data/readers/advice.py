@@ -60,6 +60,7 @@ def is_wrapped(lines: list[str]) -> bool:
     if len(real) < _FEW:
         return False
     lengths = sorted(map(len, real))
-    alike = lengths[len(lengths) * 9 // 10] <= 120 and lengths[len(lengths) // 2] >= 40
+    half, most = lengths[len(lengths) // 2], lengths[len(lengths) * 9 // 10]
+    alike = 40 <= most <= 120 and half >= 0.8 * most
     going_on = sum(not line.endswith(tuple(_ENDS)) and after[0].islower() for line, after in pairwise(real))
     return alike and going_on > len(real) / 3
