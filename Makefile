@@ -10,6 +10,7 @@ BF16 = training resume formats optim evaluating quantize generator decoding_meas
 demo: $(VENV)/ready
 	$(RUN) train.py experiment=demo
 	$(RUN) generate.py run=latest decode=sample decode.num_return_sequences=3 prompt="" seed=1
+	@printf '\nBefore a python command of the README or of the lines above:  source $(VENV)/bin/activate\n'
 
 test: $(VENV)/ready-dev lint
 	$(RUN) -m pytest -m "not slow"

@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tiny_run import write_documents
+from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,16 +27,22 @@ SMALL = [
 SMALL += ["epochs=0.5", "tokenizer.minfreq=1", "data.plots=60", "decode.max_new_tokens=3", "tracking=disabled"]
 
 
+def blocks(language: str = "") -> list[str]:
+    """The README's blocks of code in a language; without one, of commands."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [block for name, block in found if name == language]
+
+
 def commands() -> list[str]:
     """The lines of the README's blocks that call a door, without their remarks."""
-    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.split("  #")[0].strip() for block in blocks() for line in block.splitlines()]
     return [line for line in lines if line.startswith("python ") and not any(word in line for word in ELSEWHERE)]
 
 
 def tiny(line: str, run: Path | None) -> list[str]:
     """The arguments of a command, on `run` where it says outputs/..., with what makes it small."""
     given = shlex.split(line.replace("outputs/...", str(run)))[1:]
+    given = [word for word in given if not word.startswith("minutes=")]
     keys, verb = [word.partition("=")[0] for word in given], given[0]
     if "resume" in keys:
         return [*given, "epochs=2", "tracking=disabled"]
@@ -59,6 +67,7 @@ def test_every_command_runs(tmp_path: Path) -> None:
         f"{verb}.py" for verb in ("tokenize", "train", "generate", "compare")
     }
     plots = write_documents(tmp_path / "mine.txt", 60).read_text().splitlines()
+    (tmp_path / "tinyshakespeare.txt").write_text(" . ".join(plots))
     (tmp_path / "movies.csv").write_text("Title,Plot\n" + "".join(f"x,{plot}\n" for plot in plots))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run: Path | None = None
@@ -69,6 +78,42 @@ def test_every_command_runs(tmp_path: Path) -> None:
         done = subprocess.run(command, input="the old map\n", **kept)  # type: ignore[call-overload]
         assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
         run = min((tmp_path / "outputs").glob("2*"), default=None)  # the first, which can be exported
-    snippet = re.search(r"`(import nanolm; nanolm\.load.*?)`", README)
-    assert snippet
-    subprocess.run([sys.executable, "-c", snippet[1]], check=True, cwd=tmp_path, env=environment, timeout=100)
+    [code] = [block for block in blocks("python") if block.startswith("import nanolm")]
+    code = code.replace("max_new_tokens=20", "max_new_tokens=3")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment, timeout=100)
+
+
+@pytest.mark.slow
+def test_the_tokenizer_that_it_adds(tmp_path: Path) -> None:
+    """One file and one YAML, in a copy of the house."""
+    for name in ("nanolm", "conf"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "tokenize.py", tmp_path)
+    [code] = [block for block in blocks("python") if "PairConfig" in block]
+    [yaml] = blocks("yaml")
+    (tmp_path / "nanolm/tokenizer/pair.py").write_text(code)
+    (tmp_path / "conf/tokenizer/pair.yaml").write_text(yaml)
+    command = [sys.executable, "tokenize.py", "tokenizer=pair", "data.plots=60"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    [fitted] = (tmp_path / "outputs/tokenizers").glob("pair-*/tokenizer.json")
+    library = Tokenizer.from_file(str(fitted))
+    found = library.encode("The Hero!")
+    assert found.tokens == ["th", "e ", "he", "ro", " ."]
+    assert library.decode(found.ids) == "the hero ."
+
+
+def test_it_says_where_the_files_are() -> None:
+    """Files and folders that it links to or draws are there, and its headings are those of its table of contents."""
+    for name in re.findall(r"\]\(([\w/.-]+)\)", README):
+        assert (ROOT / name).exists(), name
+    headings = {
+        re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in README.split("\n") if line[:3] == "## "
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) == headings
+    house = README.partition("## The house")[2]
+    drawn = [name for line in re.findall(r"^  (\S.*)$", house, re.MULTILINE) for name in re.findall(r"^[\w/.]+", line)]
+    assert [name for name in drawn if not (ROOT / "nanolm" / name).exists()] == []
+    rooms = {path.name for path in (ROOT / "nanolm").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {room for room in rooms if f"  {room}/" not in house} == set()
