@@ -96,7 +96,7 @@ def test_literal_unk_can_be_charged_alike_for_every_tokenizer(tmp_path: Path, no
     assert charged.notes == []
     assert charged.fingerprint != plain.fingerprint
     price = corpus_speller(charged).mean_bits
-    assert price > 8
+    assert price > 1
     for config in (WordConfig(), CharConfig(), BPEConfig(vocab_size=300)):
         tokenizer = fit_tokenizer(config, charged, tmp_path)
         more = spelling_bits(charged, "train", tokenizer, tmp_path) - spelling_bits(plain, "train", tokenizer, tmp_path)
