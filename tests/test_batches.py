@@ -70,7 +70,8 @@ def test_evaluation_scores_every_token_once(sizes: list[int], context: int, batc
     for batch in batches:
         assert batch.ids.shape[1] <= context
         assert batch.ids.size <= max(batch_tokens, context)
-        starts, ends = encoded.offsets[batch.documents] + 10, encoded.offsets[batch.documents + 1] + 10
+        documents = np.searchsorted(encoded.offsets, batch.starts, side="right") - 1
+        starts, ends = encoded.offsets[documents] + 10, encoded.offsets[documents + 1] + 10
         assert ((batch.ids >= starts[:, None]) & (batch.ids < ends[:, None]) | (batch.ids == PAD)).all()
     widths = [batch.ids.shape[1] for batch in batches]
     assert widths == sorted(widths, reverse=True)

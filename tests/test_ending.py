@@ -24,7 +24,7 @@ from nanolm.training.train import train
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
 
 
 def test_a_reader_that_goes_does_not_touch_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

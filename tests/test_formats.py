@@ -23,7 +23,7 @@ RUNS = Path(__file__).parent / "runs"
 @pytest.fixture(params=range(1, FORMAT + 1))
 def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(shutil.copytree(RUNS / f"format{request.param}", tmp_path / "old"))
-    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
     return Path("run")
 
 

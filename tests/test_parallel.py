@@ -1,7 +1,9 @@
-"""torchrun: two processes train as one does, stop when asked, and hand their run on to any number of processes."""
+"""torchrun: two ranks train as one process, stop when asked, outlive a rank, go on with any number of ranks."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,25 +14,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_resume import Killed, interrupt
-from tiny_run import rows, write_documents
+import torch
+from test_resume import Killed, assert_same, interrupt
+from tiny_run import rows, tiny_config, write_documents
 
+from nanolm.corpus.batches import IGNORE, TrainingBatches, share
+from nanolm.errors import ConfigError, RunError
 from nanolm.runs.run import Run
+from nanolm.scoring.score import encoded_nats
+from nanolm.training import distributed, setup
 from nanolm.training.config import train_config
+from nanolm.training.setup import set_up
 from nanolm.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 20
-TINY = (
-    "model=tiny model.dims=16 model.heads=2 model.nblocks=2 model.dropout=0 tokenizer.minfreq=2 data=files epochs=1000"
-)
+TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=2 tokenizer.minfreq=2 data=files optim=adamw seed=3"
 TINY += " data.val=0.15 data.test=0.15 batch_size=6 log_every=1 compile=off precision=fp32 samples=0 tracking=disabled"
 
 
 @contextmanager
-def torchrun(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def torchrun(*arguments: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
     """train.py in two processes; they are gone at the end."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [f"--max-restarts={restarts}", "train.py"]
     pipe, environment = subprocess.PIPE, os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stderr=pipe, stdout=pipe, text=True)
     try:
@@ -45,23 +52,38 @@ def losses(run: Path) -> np.ndarray:
     return np.array([float(row["train_loss"]) for row in rows(run)])
 
 
-def stop_after(process: subprocess.Popen[str], outputs: Path, steps: int) -> tuple[Path, str]:
-    """Sends SIGTERM once the run under `outputs` has had `steps` steps; its folder, and what was printed."""
+def wait_for_steps(process: subprocess.Popen[str], outputs: Path, steps: int) -> Path:
+    """Waits until the run under `outputs` has had more than `steps` steps; its folder."""
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         metrics = list(outputs.glob("2*/metrics.csv"))
         if metrics and len(metrics[0].read_text().splitlines()) > steps + 1:
-            process.terminate()
-            return metrics[0].parent, process.communicate(timeout=100)[0]
+            return metrics[0].parent
         time.sleep(0.05)
-    raise AssertionError(process.communicate(timeout=1))
+    process.terminate()
+    raise AssertionError(process.communicate(timeout=100))
+
+
+def kill_rank(process: subprocess.Popen[str], rank: int) -> None:
+    """SIGKILL for one of torchrun's processes."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            variables = (place / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == process.pid and f"RANK={rank}".encode() in variables:
+            os.kill(int(place.name), signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_hand_on_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_train_as_one_process_and_hand_on_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, outputs = write_documents(tmp_path / "text.txt", 50), tmp_path / "out"
-    with torchrun(*TINY.split(), f"data.path={text}", f"outputs={outputs}") as process:
-        run, printed = stop_after(process, outputs, STEPS)
+    words = [*TINY.split(), "model.dropout=0", "accumulate=2", "epochs=1000", f"data.path={text}", f"outputs={outputs}"]
+    with torchrun(*words) as process:
+        run = wait_for_steps(process, outputs, STEPS)
+        process.terminate()
+        printed, _ = process.communicate(timeout=100)
     assert printed.count("2 processes") == printed.count("all saved; go on") == 1  # one speaks
     assert Run.open(run).status()["state"] == "interrupted"
     two, config = losses(run), train_config(Run.open(run).config)
@@ -74,7 +96,96 @@ def test_two_processes_train_as_one_and_hand_on_to_one(tmp_path: Path, monkeypat
         return losses(resume or tmp_path / "one")
 
     np.testing.assert_allclose(two[:STEPS], alone(None, STEPS), rtol=1e-5)
+    scores = [[float(row["val_bpb"]) for row in rows(place) if row["val_bpb"]] for place in (run, tmp_path / "one")]
+    count = min(map(len, scores))
+    assert count > 2
+    np.testing.assert_allclose(scores[0][:count], scores[1][:count], rtol=1e-5)
     before, copy = len(two), Path(shutil.copytree(run, tmp_path / "copy"))
     with torchrun(f"resume={run}", f"outputs={outputs}") as process:
-        stop_after(process, outputs, before + STEPS)
+        wait_for_steps(process, outputs, before + STEPS)
     np.testing.assert_allclose(losses(run)[: before + STEPS], alone(copy, STEPS), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_dead_rank_ends_the_run_with_a_word_and_a_restart_ends_it_as_if_nothing_had_been(tmp_path: Path) -> None:
+    text = write_documents(tmp_path / "text.txt", 50)
+    words = [*TINY.split(), "model.dropout=0.1", "epochs=8", "checkpoint_seconds=0", f"data.path={text}"]
+    with torchrun(*words, f"outputs={tmp_path / 'whole'}") as process:
+        assert process.wait(timeout=120) == 0
+    with torchrun(*words, f"outputs={tmp_path / 'broken'}") as process:
+        broken = wait_for_steps(process, tmp_path / "broken", 5)
+        kill_rank(process, 1)
+        begun = time.monotonic()
+        _, told = process.communicate(timeout=100)
+        assert time.monotonic() - begun < 60
+    line = "rank 1 of 2 processes has ended or can't be reached any more; resume= goes on from the last checkpoint"
+    assert told.count(f"train.py: {line}\n") == 1
+    status = Run.open(broken).status()
+    assert (status["state"], status["error"]) == ("failed", line)
+    with torchrun(*words, f"outputs={tmp_path / 'restarted'}", restarts=1) as process:
+        restarted = wait_for_steps(process, tmp_path / "restarted", 5)
+        kill_rank(process, 1)
+        assert process.wait(timeout=120) == 0
+    with torchrun(f"resume={broken}", f"outputs={tmp_path / 'broken'}") as process:
+        assert process.wait(timeout=120) == 0
+    [whole] = (tmp_path / "whole").glob("2*")
+    assert_same(whole, broken)
+    assert_same(whole, restarted)
+    assert len(list((tmp_path / "restarted").glob("2*"))) == 1
+
+
+@pytest.mark.parametrize("rows_", [1, 2, 5, 6, 12])
+def test_rows_are_dealt_out(rows_: int) -> None:
+    index = np.arange(rows_)
+    parts = [share(index, rank, 3) for rank in range(3)]
+    assert sorted(np.concatenate(parts)) == list(index)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    if rows_ == 12:
+        assert {part.sum() for part in parts} == {22}  # long rows as short ones
+    assert list(share(index, 0, 1)) == list(index)
+
+
+def test_the_ranks_batches_are_those_of_one(tmp_path: Path) -> None:
+    made = set_up(tiny_config(tmp_path))
+    encoded, where = made.encoded["train"], (made.context, 6, 1)
+    whole = TrainingBatches(encoded, *where)
+    ranks = [TrainingBatches(encoded, *where, rank=rank, world_size=3) for rank in range(3)]
+    for one, *parts in zip(whole.epoch(0), *(rank.epoch(0) for rank in ranks), strict=True):
+        assert {part.tokens for part in parts} == {one.tokens}
+        assert sum(int((part.targets != IGNORE).sum()) for part in parts) == one.tokens
+        assert all(len(part.ids) for part in parts)  # without a row a rank has one of padding
+
+
+def test_the_ranks_scores_are_those_of_one(tmp_path: Path) -> None:
+    made = set_up(tiny_config(tmp_path, model={"context": 5}))
+    how = (made.model, made.encoded["train"], 5, torch.device("cpu"))
+    parts = [encoded_nats(*how, rank=rank, world_size=3) for rank in range(3)]
+    assert np.array_equal(sum(parts), encoded_nats(*how))
+
+
+def test_a_batch_that_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "world_size", lambda: 4)
+    with pytest.raises(ConfigError, match=r"^batch_size=6: can't be shared by 4 processes; take a multiple of 4"):
+        set_up(tiny_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("cuda:1", "device=cuda:1: torchrun gives each process a device of its own; take auto, cpu or cuda"),
+        ("cuda", "device=cuda: this machine has no GPU that torch can use; take device=cpu"),
+    ],
+)
+def test_a_device_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, device: str, says: str) -> None:
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ConfigError, match=f"^{re.escape(says)}"), distributed.process_group(device):
+        pass
+
+
+def test_processes_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "JOIN_LIMIT", distributed.timedelta(seconds=1))
+    with pytest.raises(RunError, match=r"can't be reached at 127\.0\.0\.1:1"), distributed.process_group("cpu"):
+        pass

@@ -28,7 +28,7 @@ DROPOUT = {"dropout": 0.2}
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than these trainings; test_training.py draws."""
-    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
 
 
 class Killed(BaseException):

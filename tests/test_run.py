@@ -25,7 +25,7 @@ from nanolm.training.train import train
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw_curves", lambda session, floor: None)
+        patch.setattr(report, "draw_curves", lambda *_: None)
         train(tiny_config(folder, epochs=1), folder=folder / "run")
     return folder / "run"
 

@@ -39,7 +39,7 @@ draw_curves = report.draw_curves
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
 
 
 def test_it_learns_and_leaves_a_whole_run_folder(
@@ -131,7 +131,7 @@ def test_the_last_good_state_outlives_an_explosion(tmp_path: Path, monkeypatch: 
     with pytest.raises(NanolmError, match="step 10"):
         train(tiny_config(tmp_path), folder=tmp_path / "run")
     monkeypatch.undo()
-    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
     assert read_weights(tmp_path / "run" / LAST)[1]["progress"]["step"] == 9
     train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
     assert Run.open(tmp_path / "run").finished()

@@ -117,7 +117,7 @@ def test_a_failure_of_wandb_costs_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # its import fails
-    monkeypatch.setattr(report, "draw_curves", lambda session, floor: None)
+    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
     train(tiny_config(tmp_path, epochs=1, tracking=Offline()), folder=tmp_path / "run")
     assert capsys.readouterr().err.count("tracking: offline stopped") == 1
     assert Run.open(tmp_path / "run").finished()

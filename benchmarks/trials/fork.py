@@ -81,7 +81,7 @@ def _obey(work: Callable[[], Any]) -> int:
 def watched(pause: float = 0.0, draw: bool = False) -> None:
     """In a child: tells the parent the phase; every step takes `pause` longer; curves are drawn only if asked."""
     if not draw:
-        report.draw_curves = lambda session, floor: None
+        report.draw_curves = lambda *_: None
     for number, name in enumerate(PHASES[1:], 1):
         place: Any = loop if hasattr(loop, name) else sys.modules["nanolm.training.train"]
         setattr(place, name, _telling(getattr(place, name), number, pause * (name == "take_step")))

@@ -31,8 +31,8 @@ class Batch:
 
     ids: np.ndarray  # int64 (B, T), PAD on the right
     targets: np.ndarray  # int64 (B, T)
-    tokens: int  # the targets that count
-    documents: np.ndarray  # int64, a document's index in the split, of each row that is one's
+    tokens: int  # the targets that count, those in other ranks' shares of the batch too
+    starts: np.ndarray  # int64, where in the split's ids the first counted target of each row lies
 
 
 class Rows:
@@ -54,9 +54,10 @@ class Rows:
 
     def batch(self, index: np.ndarray, multiple: int = 1, rows: int = 0) -> Batch:
         """The rows of `index` side by side, padded to the longest rounded up to a `multiple`, or to the context, and
-        with rows of nothing else to at least `rows`."""
+        with rows of nothing else to at least `rows`. `index` may be empty where `rows` isn't."""
         lengths, skips = self.lengths[index], self.skips[index]
-        places = np.arange(min(self.context, -(-lengths.max() // multiple) * multiple))  # (T,)
+        longest = max(1, int(lengths.max(initial=0)))
+        places = np.arange(min(self.context, -(-longest // multiple) * multiple))  # (T,)
         real = places < lengths[:, None]  # (B, T)
         where = self.starts[index, None] + np.where(real, places, 0)
         ids, targets = (self.ids[place].astype(np.int64) for place in (where, where + 1))  # unsigned holds no IGNORE
@@ -65,18 +66,34 @@ class Rows:
         if len(ids) < rows:
             below = ((0, rows - len(ids)), (0, 0))
             ids, targets = np.pad(ids, below, constant_values=PAD), np.pad(targets, below, constant_values=IGNORE)
-        return Batch(ids, targets, int((lengths - skips).sum()), self.documents[index])
+        return Batch(ids, targets, self.targets(index), self.starts[index] + 1 + skips)
+
+    def targets(self, index: np.ndarray) -> int:
+        """How many targets of these rows count."""
+        return int((self.lengths[index] - self.skips[index]).sum())
 
 
 class TrainingBatches:
     """Batches of `batch_size` rows (an epoch's last may be smaller). Longer documents are cut into rows of `context`
-    inputs that overlap by one id, so that every token but <BOS> is a target once an epoch."""
+    inputs that overlap by one id, so that every token but <BOS> is a target once an epoch.
+
+    rank, world_size: which share of each batch is built here; equal shares of rows, and nearly equal ones of tokens.
+    """
 
     def __init__(
-        self, encoded: Ids, context: int, batch_size: int, data_seed: int, multiple: int = 1, reshuffle: bool = True
+        self,
+        encoded: Ids,
+        context: int,
+        batch_size: int,
+        data_seed: int,
+        multiple: int = 1,
+        reshuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.rows = Rows(encoded, context, stride=context)
         self.batch_size, self.data_seed, self.multiple, self.reshuffle = batch_size, data_seed, multiple, reshuffle
+        self.rank, self.world_size = rank, world_size
         self.tokens = int(self.rows.lengths.sum())
 
     def __len__(self) -> int:
@@ -100,19 +117,34 @@ class TrainingBatches:
 
         With a `multiple` above 1, which is there to have few shapes, the one smaller batch is filled up with padding.
         """
+        rows = self.batch_size // self.world_size if self.multiple > 1 else 1
         for index in self.plan(epoch)[start:]:
-            yield self.rows.batch(index, self.multiple, self.batch_size if self.multiple > 1 else 0)
+            batch = self.rows.batch(share(index, self.rank, self.world_size), self.multiple, rows)
+            batch.tokens = self.rows.targets(index)
+            yield batch
 
 
-def evaluation_batches(encoded: Ids, context: int, batch_tokens: int = 16384) -> Iterator[Batch]:
-    """Every token but <BOS> as a target exactly once, longest rows first, at most `batch_tokens` places a batch.
+def share(index: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+    """A rank's rows of those that are sorted by length: dealt out to and fro, as 0 1 2 2 1 0 0 1 2 ..."""
+    lane = np.arange(len(index)) % (2 * world_size)
+    return index[np.minimum(lane, 2 * world_size - 1 - lane) == rank]
+
+
+def evaluation_batches(
+    encoded: Ids, context: int, batch_tokens: int = 16384, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
+    """Every token but <BOS> as a target exactly once, longest rows first, at most `batch_tokens` places a batch; of
+    several ranks each gets every so many-th batch.
 
     Documents longer than the context are cut into windows that overlap by half of it: a token is scored with at least
     half a context before it, and the overlap is scored in the earlier window only.
     """
     rows = Rows(encoded, context, stride=context - context // 2)
     order = np.argsort(-rows.lengths, kind="stable")
+    number = 0
     while len(order):
         size = max(1, batch_tokens // int(rows.lengths[order[0]]))
-        yield rows.batch(order[:size])
+        if number % world_size == rank:
+            yield rows.batch(order[:size])
         order = order[size:]
+        number += 1

@@ -15,6 +15,7 @@ from nanolm.model.config import BASE_DIMS
 from nanolm.optim.base import OptimConfig, adam_groups
 from nanolm.optim.optimizer import AdamOptimizer
 from nanolm.optim.orthogonal import orthogonalise
+from nanolm.optim.sharing import shared_out
 
 if TYPE_CHECKING:
     import torch
@@ -115,11 +116,11 @@ class MuonOptimizer(AdamOptimizer):
         same: dict[Any, list[Update]] = defaultdict(list)
         for update in updates:
             same[update.change.shape].append(update)
-        for group in same.values():
-            stack = torch.stack([update.change for update in group])
-            if self.dtype is not None and stack.dtype == torch.float32:
-                stack = stack.to(self.dtype)
-            for (weight, _, lr), change in zip(group, orthogonalise(stack), strict=True):
+        stacks = [torch.stack([update.change for update in group]) for group in same.values()]
+        if self.dtype is not None:
+            stacks = [stack.to(self.dtype) if stack.dtype == torch.float32 else stack for stack in stacks]
+        for group, changes in zip(same.values(), shared_out(orthogonalise, stacks), strict=True):
+            for (weight, _, lr), change in zip(group, changes, strict=False):
                 rows, cols = weight.shape
                 size: Any = lr * (0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5)
                 if self.found_inf is not None:

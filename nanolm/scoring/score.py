@@ -65,25 +65,29 @@ def score_nats(nats: np.ndarray, encoded: Encoded, nbytes: np.ndarray, spelling:
 
 
 def encoded_nats(
-    model: Transformer, encoded: Encoded, context: int, device: torch.device, precision: str = "fp32"
+    model: Transformer,
+    encoded: Encoded,
+    context: int,
+    device: torch.device,
+    precision: str = "fp32",
+    rank: int = 0,
+    world_size: int = 1,
 ) -> np.ndarray:
     """float32 (ids,): -ln P of every token but <BOS>, each scored once; dropout is off meanwhile.
 
-    precision: fp32, so that the figures of all machines can stand in one table, or bf16.
+    precision: fp32, so that the figures of all machines can stand in one table, or bf16. Of several ranks each scores
+    its share and leaves 0 elsewhere: their sum is the whole.
     """
     nats = np.zeros(len(encoded.ids), np.float32)
-    following = np.array(encoded.offsets[:-1]) + 1  # the next place to be scored in each document
     training = model.training
     model.eval()
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            for batch in evaluation_batches(encoded, context):
+            for batch in evaluation_batches(encoded, context, rank=rank, world_size=world_size):
                 ids, targets = (torch.from_numpy(array).to(device) for array in (batch.ids, batch.targets))
                 rows, real = model.nats(ids, targets).cpu().numpy(), batch.targets != IGNORE
-                for document, row, scored in zip(batch.documents, rows, real, strict=True):  # a document's in order
-                    place = following[document]
-                    following[document] += scored.sum()
-                    nats[place : following[document]] = row[scored]
+                for start, row, scored in zip(batch.starts, rows, real, strict=True):
+                    nats[start : start + scored.sum()] = row[scored]
     finally:
         model.train(training)
     return nats

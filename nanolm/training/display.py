@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from nanolm.corpus.corpus import advise
 from nanolm.text import escape_controls
-from nanolm.training.distributed import processes
+from nanolm.training.distributed import world_size
 from nanolm.training.setup import Setup
 
 SILENCE = 20.0  # seconds between plain lines outside a terminal
@@ -22,7 +22,8 @@ def show_setup(setup: Setup, steps: int, compiled: bool) -> None:
     """Prints what is going to be trained on what."""
     parts = {part: count for part, count in setup.model.summary().items() if count}
     device = str(setup.device) if setup.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
-    device = f"{processes()} processes, each: {device}" if processes() > 1 else device
+    if world_size() > 1:
+        device = f"{world_size()} processes, each: {device}"
     lines = {
         "documents": setup.corpus.summary(),
         "tokenizer": f"{setup.tokenizer.config.name}, vocabulary {len(setup.tokenizer):,}",

@@ -1,150 +1,193 @@
-"""One run over many processes, as `torchrun` starts them: the first one trains, the others lend it their gradients.
+"""The processes of one run, as `torchrun` starts them: which one this is, what they agree on, and who has gone.
 
-In: the batches of a step. Out: the gradient of all their rows, summed over the processes, on the first one, which alone
-has optimizer, data and run folder. The others keep nothing between two steps: each brings them the weights and rows, so
-that a run may go on with any number of processes. Sums travel by gloo between CPUs, by nccl between GPUs.
+In: torchrun's environment variables. Out: sums over all ranks, words of the first rank, a RunError that names a rank
+that ended. Sums travel by gloo between CPUs, by nccl between GPUs. Alone, everything here costs nothing. Knows no
+model and no run.
 """
 
+import json
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch import Tensor, nn
 
-from nanolm.corpus.batches import Batch
-from nanolm.errors import ConfigError, RunError
-from nanolm.model.config import ModelConfig
-from nanolm.model.transformer import Transformer
-from nanolm.training.setup import Setup
+from nanolm.errors import ConfigError, NanolmError, RunError
 
-Rows = list[tuple[np.ndarray, np.ndarray]]  # ids and targets of each batch
-PATIENCE = timedelta(days=7)  # the others wait while the first one evaluates and reports
+STEP_LIMIT = timedelta(seconds=50)  # a rank that others wait for longer in a step has gone
+JOIN_LIMIT = timedelta(minutes=10)
+START_LIMIT = timedelta(days=1)  # the text may have to be read first
+ROLL_CALL = 3.0  # seconds that the ranks get to say that they are there
+KEY = "nanolm"  # of what is kept at torchrun's store over restarts
+
+_store: dist.Store | None = None  # a small table that all ranks read and write
+_calls = 0  # of `from_first`, so that each has a key of its own
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes work on this run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which of them this is; 0 is the first, which alone writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_launched() -> bool:
+    """Whether torchrun, or what sets its variables, started this process as one of several."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+
+
 @contextmanager
-def together(device: str) -> Iterator[bool]:
-    """Joins the processes that torchrun started, if it did; gives whether this is the first, with which they end."""
-    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
-        yield True
+def process_group(device: str) -> Iterator[None]:
+    """Joins the other processes, where there are any; those but the first are silent. Raises ConfigError, RunError."""
+    global _store
+    if not is_launched():
+        yield
         return
-    gpus, local = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    backend = _backend(device)
+    this, world, attempt = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _restarts()
+    hosts = this == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        _store = dist.TCPStore(*where, is_master=hosts, timeout=JOIN_LIMIT, wait_for_workers=False)
+        _store.set_timeout(START_LIMIT)
+        prefixed = dist.PrefixStore(f"{KEY}/{attempt}", _store)
+        dist.init_process_group(backend, store=prefixed, rank=this, world_size=world, timeout=STEP_LIMIT)
+    except (RuntimeError, ValueError) as error:
+        raise RunError(f"the other processes can't be reached at {where[0]}:{where[1]} ({error})") from error
+    try:
+        with _silent_unless(this == 0):
+            yield
+    except NanolmError as error:
+        if this != 0:  # the first rank's own error is said by its door
+            print(f"train.py: rank {this}: {error}", file=sys.__stderr__)
+        raise
+    finally:
+        with suppress(RuntimeError):  # of a group that has fallen apart
+            dist.destroy_process_group()
+        _store = None
+
+
+def _backend(device: str) -> str:
+    gpus, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device={device}: torchrun gives each process a device of its own; take auto, cpu or cuda")
+    if device == "cuda" and not gpus:
+        raise ConfigError("device=cuda: this machine has no GPU that torch can use; take device=cpu")
     if gpus and device != "cpu" and local > gpus:
         raise ConfigError(f"--nproc-per-node={local}: this machine has {gpus} GPUs; start fewer, or set device=cpu")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
-    try:
-        yield dist.get_rank() == 0
-    finally:
-        dist.destroy_process_group()
-
-
-def backward(setup: Setup, group: Sequence[Batch], alone: bool = False) -> Tensor:
-    """Leaves the gradient of the mean nats per target of `group`, and returns their sum; `alone`: with no other's help.
-
-    Raises RunError where another process has gone.
-    """
-    rows, tokens = [(batch.ids, batch.targets) for batch in group], sum(batch.tokens for batch in group)
-    if alone or processes() == 1:
-        return _backward(setup.model, rows, tokens, setup.precision)
-    seed = int(torch.randint(2**62, ()))  # of the others' dropout
-    compiled = setup.model._compiled_call_impl is not None
-    about = (setup.config.model, len(setup.tokenizer), setup.context, setup.device.type, compiled)
-    with _connected():
-        dist.broadcast_object_list([(about, setup.config.threads, seed, tokens, rows, setup.precision)])
-        dist.broadcast(parameters_to_vector(setup.model.parameters()).detach(), 0)
-    nats = _backward(setup.model, _share(rows), tokens, setup.precision)
-    with _connected():
-        return _add_up(setup.model, nats)
-
-
-def lend() -> None:
-    """The work of every process but the first, until that one has ended, however it did."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # that one answers them
-        signal.signal(number, signal.SIG_IGN)
-    built: Any = None
-    while task := _receive():
-        about, threads, seed, tokens, rows, precision = task
-        if about != built:
-            built, model = about, _build(*about)
-            weights = parameters_to_vector(model.parameters()).detach()
-            vector_to_parameters(weights, model.parameters())
-            torch.set_num_threads(threads or torch.get_num_threads())
-        dist.broadcast(weights, 0)
-        torch.manual_seed(seed + dist.get_rank())
-        _add_up(model, _backward(model, _share(rows), tokens, precision))
-        model.zero_grad()
-
-
-def _receive() -> Any:
-    message: list[Any] = [None]
-    with suppress(RuntimeError):  # the connection is closed
-        dist.broadcast_object_list(message)
-    return message[0]
-
-
-def _build(config: ModelConfig, vocabulary: int, context: int, kind: str, compiled: bool) -> Transformer:
-    device = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
-    if kind == "cuda":
-        torch.cuda.set_device(device)
-    model = Transformer(config, vocabulary, context).to(device)
-    if compiled:
-        model.compile(dynamic=True)
-    return model
-
-
-def _backward(model: Transformer, rows: Rows, tokens: int, precision: str) -> Tensor:
-    """Adds the gradient of the nats of `rows` over `tokens`; returns the nats."""
-    device, nats = model.device, torch.zeros((), device=model.device)
-    for pair in rows:
-        ids, targets = (_sent(part, device) for part in pair)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):  # parameters stay fp32
-            loss = model.loss(ids, targets)
-        (loss / tokens).backward()
-        nats += loss.detach()
-    return nats
-
-
-def _sent(part: np.ndarray, device: torch.device) -> Tensor:
-    """On its way to the device; from pinned memory, because a GPU may wait for what comes from any other."""
-    tensor = torch.from_numpy(np.ascontiguousarray(part))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def _share(rows: Rows) -> Rows:
-    """Every n-th row is this process's: the first one has some of each batch, the others may have none."""
-    mine = slice(dist.get_rank(), None, dist.get_world_size())
-    return [(ids[mine], targets[mine]) for ids, targets in rows if len(ids) > dist.get_rank()]
-
-
-def _add_up(model: Transformer, nats: Tensor) -> Tensor:
-    """The nats of all processes, and their gradients in this model's place; on the first one only."""
-    parameters = list(model.parameters())
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    total = torch.cat([*(grad.flatten() for grad in grads), nats.view(1)])
-    dist.reduce(total, 0)
-    for grad, summed in zip(grads, total.split([*map(torch.numel, grads), 1]), strict=False):
-        grad.copy_(summed.view_as(grad))
-    return total[-1]
+    return "cpu:gloo,cuda:nccl" if gpus else "gloo"
 
 
 @contextmanager
-def _connected() -> Iterator[None]:
+def _silent_unless(heard: bool) -> Iterator[None]:
+    if heard:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The device of this rank: on a machine with several GPUs, its own."""
+    if world_size() == 1 or device.type != "cuda":
+        return device
+    own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(own)
+    return own
+
+
+def data_parallel(module: nn.Module) -> nn.Module:
+    """The module, whose gradients are averaged over all ranks while its backward pass runs."""
+    if world_size() == 1:
+        return module
+    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """The sum over all ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def largest(number: int) -> int:
+    """The largest of all ranks' numbers."""
+    if world_size() == 1:
+        return number
+    found = torch.tensor(number)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
+def from_first(value: Any) -> Any:
+    """The first rank's JSON-able value, on every rank; also waits until the first has come here."""
+    global _calls
+    if _store is None:
+        return value
+    _calls += 1
+    key = f"{KEY}/{_restarts()}/said/{_calls}"
+    if rank() == 0:
+        _store.set(key, json.dumps(value))
+    return json.loads(_store.get(key))
+
+
+def wait_for_all() -> None:
+    """Until every rank has come here, for as long as it takes."""
+    if _store is not None:
+        key = f"{KEY}/{_restarts()}/there/{_calls}"
+        _store.set(f"{key}/{rank()}", "")
+        _store.wait([f"{key}/{other}" for other in range(world_size())], START_LIMIT)
+
+
+def remember_run(folder: str) -> None:
+    """Keeps the folder of the run for a restart of all processes by torchrun (`--max-restarts`)."""
+    if _store is not None:
+        _store.set(f"{KEY}/folder", folder)
+
+
+def remembered_run() -> str | None:
+    """The folder of the run that these processes were restarted for."""
+    if _store is None or not _restarts() or not _store.check([f"{KEY}/folder"]):
+        return None
+    return _store.get(f"{KEY}/folder").decode()
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Inside, that another rank has gone is a RunError which names it."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise RunError("another process of this run has ended; resume= goes on from the last checkpoint") from error
+        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise RunError(f"{_missing()}; resume= goes on from the last checkpoint") from error
+
+
+def _missing() -> str:
+    """Which ranks have gone: those that don't answer a roll-call."""
+    key = f"{KEY}/{_restarts()}/alive"
+    try:
+        assert _store is not None
+        _store.set(f"{key}/{rank()}", "")
+        time.sleep(ROLL_CALL)
+        gone = [str(other) for other in range(world_size()) if not _store.check([f"{key}/{other}"])]
+    except RuntimeError:
+        return f"rank {rank()} has lost its connection to the other processes"
+    if not gone:
+        return "the connection between the processes broke"
+    return f"rank {' and rank '.join(gone)} of {world_size()} processes has ended or can't be reached any more"

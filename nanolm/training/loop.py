@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
+
 from nanolm.errors import NanolmError
 from nanolm.runs.run import BEST, Run
 from nanolm.runs.weights import write_weights
@@ -17,6 +19,7 @@ from nanolm.scoring.speller import spelling_bits
 from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import save_checkpoint
 from nanolm.training.display import SILENCE, Display
+from nanolm.training.distributed import add_up, connected, largest, rank, world_size
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import MOMENT, announced
 from nanolm.training.plan import step_batches
@@ -27,18 +30,31 @@ from nanolm.training.stop import Stop, StopNow
 
 
 @dataclass
+class Outlets:
+    """Where rows of figures go."""
+
+    metrics: Metrics
+    tracker: Tracker
+    display: Display
+
+    def add(self, row: dict[str, float]) -> None:
+        """One more row."""
+        self.metrics.add(row)
+        self.tracker.log(row)
+        self.display.show(row)
+
+
+@dataclass
 class Session:
     """One process at work on one run."""
 
     setup: Setup
     run: Run
     steps: int  # of the whole run
-    progress: Progress
-    metrics: Metrics
-    tracker: Tracker
-    display: Display
-    stop: Stop
     until: int  # the step to end at: that of a rung, or `steps`
+    progress: Progress
+    stop: Stop
+    outlets: Outlets | None  # of several processes only the first one writes
     meter: Meter = field(default_factory=Meter)
     saved: float = field(default_factory=time.perf_counter)  # when, and
     saved_step: int = -1
@@ -63,6 +79,8 @@ def fit(session: Session) -> None:
                     session.setup.average.update_parameters(session.setup.model)
             if row_due(session):
                 record(session)
+            with connected():
+                stop.signal = largest(stop.signal or 0) or None  # all processes stop after the same step
             if stop.signal is not None:
                 raise StopNow
             if time.perf_counter() - session.saved > session.setup.config.checkpoint_seconds:
@@ -109,9 +127,8 @@ def record(session: Session) -> None:
     }
     if val:
         row |= {"val_loss": val.loss, "val_ppl": val.perplexity, "val_bpb": val.bpb}
-    session.metrics.add(row)
-    session.tracker.log(row)
-    session.display.show(row)
+    if session.outlets:
+        session.outlets.add(row)
     progress.logged, progress.nats, progress.nats_tokens = progress.step, 0.0, 0
     session.row = (progress.tokens, progress.training)
     if val:
@@ -127,8 +144,9 @@ def keep_best(session: Session, row: dict[str, float]) -> None:
     progress.best = {key: row[key] for key in ("step", "epoch", "val_loss", "val_ppl", "val_bpb")}
     progress.waited = 0
     save(session)
-    write_weights(session.run.folder / BEST, session.setup.evaluated_model.state_dict(), progress.best)
-    session.run.update_status(**progress.best)
+    if session.outlets:
+        write_weights(session.run.folder / BEST, session.setup.evaluated_model.state_dict(), progress.best)
+        session.run.update_status(**progress.best)
 
 
 def evaluate(session: Session, split: str) -> Score:
@@ -137,7 +155,10 @@ def evaluate(session: Session, split: str) -> Score:
     after = SILENCE if split == "val" else MOMENT  # which comes again and again
     with announced(f"scoring the {split} documents", after), session.stop.at_once(), timed(session.progress):
         spelling = spelling_bits(setup.corpus, split, setup.tokenizer, setup.cache)
-        nats = encoded_nats(setup.evaluated_model, setup.encoded[split], setup.context, setup.device)
+        how = (setup.evaluated_model, setup.encoded[split], setup.context, setup.device)
+        nats = encoded_nats(*how, rank=rank(), world_size=world_size())
+        with connected():
+            add_up(torch.from_numpy(nats))
         result = score_nats(nats, setup.encoded[split], setup.corpus.nbytes(split), spelling)
     if not math.isfinite(result.bpb):
         raise NanolmError(f"the {split} loss is {result.loss} after step {session.progress.step}: lower optim.lr")
@@ -153,8 +174,8 @@ def save(session: Session) -> None:
             session.meter.read(progress)
     except Diverged as error:
         diverged = error
-    if session.saved_step != progress.step:
-        progress.metrics = session.metrics.saved()
+    if session.outlets and session.saved_step != progress.step:
+        progress.metrics = session.outlets.metrics.saved()
         with timed(progress):
             save_checkpoint(session.run.folder, setup, progress)
         session.saved_step = progress.step

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from nanolm.corpus.batches import Batch
-from nanolm.training.distributed import backward
+from nanolm.training.distributed import from_first, largest
 from nanolm.training.output import announced
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
-from nanolm.training.step import SYNCHRONOUS, Meter, take_step
+from nanolm.training.step import SYNCHRONOUS, Meter, forward_backward, take_step
 
 TIMED = 20  # steps
 SKIPPED = 4  # steps before them that warm up the machine
@@ -69,7 +69,7 @@ def make_plan(setup: Setup, old: dict[str, Any] | None = None) -> dict[str, Any]
         steps = planned_steps(setup)
     else:
         steps = known["steps"] if known.get("minutes") == minutes else measured_steps(setup, minutes)
-    return {"steps": steps, "minutes": minutes, "compile": compiled}
+    return from_first({"steps": steps, "minutes": minutes, "compile": compiled})
 
 
 def planned_steps(setup: Setup) -> int:
@@ -94,7 +94,8 @@ def measured_steps(setup: Setup, minutes: float) -> int:
                 meter.read(progress)
             times.append(time.perf_counter())
             tokens.append(progress.tokens)
-            if len(times) > 2 * SKIPPED + 1 and times[-1] - times[0] > SHARE * 60 * minutes:
+            used_up = len(times) > 2 * SKIPPED + 1 and times[-1] - times[0] > SHARE * 60 * minutes
+            if largest(int(used_up)):
                 break
         meter.read(progress)
         per_second = (progress.step - SKIPPED) / (time.perf_counter() - times[SKIPPED])
@@ -127,7 +128,7 @@ def compile_model(setup: Setup) -> bool:
     setup.model.compile(dynamic=True)
     try:
         with keep_random(setup), announced("compiling the model, which may take some minutes"):
-            backward(setup, next(step_batches(setup, 0)), alone=True)
+            forward_backward(setup, next(step_batches(setup, 0)))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # what torch raises where it finds no working compiler

@@ -13,7 +13,7 @@ from nanolm.config import plain
 from nanolm.errors import NanolmError
 from nanolm.runs.run import Run
 from nanolm.tracking.base import RunInfo
-from nanolm.training.distributed import processes
+from nanolm.training.distributed import world_size
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
 
@@ -28,7 +28,7 @@ def environment(setup: Setup) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else str(setup.device),
         "precision": setup.precision,
         "threads": torch.get_num_threads(),
-        "processes": processes(),
+        "processes": world_size(),
     }
 
 

@@ -22,7 +22,8 @@ from nanolm.scoring.floor import floor_bpb
 from nanolm.scoring.score import Score
 from nanolm.text import escape_controls
 from nanolm.training.display import duration
-from nanolm.training.loop import Session, evaluate
+from nanolm.training.distributed import from_first
+from nanolm.training.loop import Outlets, Session, evaluate
 from nanolm.training.metrics import COLUMNS
 from nanolm.training.output import announced
 
@@ -30,15 +31,21 @@ CURVES = ("loss.png", "perplexity.png", "bits_per_byte.png")
 LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.csv")  # final once the run is finished
 
 
-def finish(session: Session, console: Console) -> float:
+def score_test(session: Session) -> Score | None:
+    """The score of the test split under the best weights, which the model has from here on; None without a split."""
+    from_first(None)  # has written them
+    setup = session.setup
+    setup.average = None
+    setup.model.load_state_dict(read_weights(session.run.folder / BEST)[0])
+    return evaluate(session, "test") if len(setup.encoded["test"]) else None
+
+
+def finish(session: Session, outlets: Outlets, console: Console) -> float:
     """Writes and prints everything that is left; returns the best val bits per byte."""
     setup, run, progress = session.setup, session.run, session.progress
-    setup.average = None
-    setup.model.load_state_dict(read_weights(run.folder / BEST)[0])
     figures: dict[str, Any] = dict(progress.best or {})
     figures["best_epoch"] = figures.pop("epoch")
-    if len(setup.encoded["test"]):
-        test = evaluate(session, "test")
+    if test := score_test(session):
         write_test_bits(session, test)
         figures |= {"test_bpb": test.bpb, "test_loss": test.loss, "test_ppl": test.perplexity}
         figures["test_unk_rate"] = test.unk_rate
@@ -47,14 +54,14 @@ def finish(session: Session, console: Console) -> float:
     figures |= {"step": progress.step, "epochs": progress.step / setup.steps_per_epoch, "tokens": progress.tokens}
     figures |= {"seconds": progress.seconds, "tokens_per_s": progress.tokens / progress.training}
     with announced("drawing the curves"):
-        draw_curves(session, figures["val_floor"])
+        draw_curves(session, outlets, figures["val_floor"])
     samples = write_samples(session)
     figures["memory_mb"] = peak_memory(setup.device)
     run.list_files(*(name for name in LATE_FILES if (run.folder / name).exists()))
     run.update_status(state="finished", **figures)
     (run.folder / PREVIOUS).unlink(missing_ok=True)
     images = {name.removesuffix(".png"): run.folder / name for name in CURVES if (run.folder / name).exists()}
-    session.tracker.report(figures | {"state": "finished"}, samples, images)
+    outlets.tracker.report(figures | {"state": "finished"}, samples, images)
     show(console, session, figures, samples)
     return float(figures["val_bpb"])
 
@@ -66,10 +73,10 @@ def write_test_bits(session: Session, test: Score) -> None:
     write_atomic(session.run.folder / "test_bits.csv", "document,bits,bytes\n" + "".join(lines))
 
 
-def draw_curves(session: Session, floor: float | None) -> None:
+def draw_curves(session: Session, outlets: Outlets, floor: float | None) -> None:
     """The original's two plots, loss and perplexity, and bits per byte."""
     folder = session.run.folder
-    kept = session.metrics.kept()
+    kept = outlets.metrics.kept()
     rows = {column: np.array([row.get(column, np.nan) for row in kept]) for column in COLUMNS}
     val = np.isfinite(rows["val_loss"])
     train, measured = (rows["epoch"], rows["train_loss"]), (rows["epoch"][val], rows["val_loss"][val])

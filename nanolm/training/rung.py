@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from nanolm.files import read_json, write_json
-from nanolm.training.loop import Session, evaluate
+from nanolm.training.loop import Outlets, Session, evaluate
 
 RUNGS = "rungs.json"  # a list: share of the plan, step, of how many, val_bpb; bits and bytes of each val document
 
@@ -19,7 +19,7 @@ def rung_step(until: float, steps: int) -> int:
     return min(steps, max(1, math.ceil(until * steps - 1e-9)))
 
 
-def stop_at_rung(session: Session, until: float) -> float:
+def stop_at_rung(session: Session, outlets: Outlets, until: float) -> float:
     """Scores val with the weights of this step, notes it and prints it; returns the score."""
     run, progress = session.run, session.progress
     val = evaluate(session, "val")
@@ -30,7 +30,7 @@ def stop_at_rung(session: Session, until: float) -> float:
     write_json(path, [*(old for old in known if old["step"] != progress.step), rung | documents])
     figures = {"state": "stopped", "rung": until, "rung_bpb": val.bpb}
     run.update_status(**figures, step=progress.step, tokens=progress.tokens, seconds=progress.seconds)
-    session.tracker.report(figures, [], {})
+    outlets.tracker.report(figures, [], {})
     where = f"stopped at {until:.0%} of its plan, after step {progress.step:,} of {session.steps:,}"
     print(f"{where}: {val.bpb:.4f} bits per byte; go on: python train.py resume={run.folder}")
     return float(val.bpb)

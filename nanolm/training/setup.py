@@ -3,12 +3,14 @@
 In: a TrainConfig, and the tokenizer of the run to start from where there is one. Out: a Setup. Writes only caches.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nanolm.corpus.batches import TrainingBatches
@@ -20,6 +22,7 @@ from nanolm.model.transformer import Transformer
 from nanolm.runs.run import Run
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.training.config import TrainConfig
+from nanolm.training.distributed import data_parallel, local_device, rank, world_size
 from nanolm.training.output import announced
 
 LONGEST_CONTEXT = 1024  # tokens, where the data chooses
@@ -41,6 +44,18 @@ class Average(AveragedModel):  # type: ignore[misc]
         self.n_averaged += 1
 
 
+class Loss(nn.Module):
+    """The model's loss as a module, for what wraps modules."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Summed nats of the targets (B, T)."""
+        return self.model.loss(ids, targets)
+
+
 @dataclass
 class Setup:
     """The parts of one training; `optimizer` is fresh, `model` has its first weights."""
@@ -55,6 +70,7 @@ class Setup:
     device: torch.device
     precision: str
     model: Transformer
+    loss: nn.Module  # (ids, targets) -> summed nats; of several ranks, it brings their gradients together
     optimizer: Any
     average: Average | None = None  # of the weights over the steps, with `ema`
 
@@ -62,6 +78,11 @@ class Setup:
     def steps_per_epoch(self) -> int:
         """Optimizer steps; the last one of an epoch may hold fewer than `accumulate` batches."""
         return -(-len(self.batches) // self.config.accumulate)
+
+    def synchronised(self, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of a batch: gradients travel between the ranks with a step's `last` one only."""
+        alone = not isinstance(self.loss, nn.parallel.DistributedDataParallel)
+        return nullcontext() if last or alone else self.loss.no_sync()
 
     @property
     def evaluated_model(self) -> Transformer:
@@ -73,7 +94,10 @@ class Setup:
 def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     """What `config` asks for, on a known tokenizer or on one fitted to the data; what is cached is reused."""
     config.tracking.check(config.tags, run_name=config.run_name, group=config.group)
-    device = pick_device(config.device)
+    if config.batch_size % world_size():
+        mend = f"take a multiple of {world_size()}"
+        raise ConfigError(f"batch_size={config.batch_size}: can't be shared by {world_size()} processes; {mend}")
+    device = local_device(pick_device(config.device))
     precision = pick_precision(config.precision, device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -90,14 +114,15 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     context = config.model.context or natural_context(encoded["train"])
     config = replace(config, model=replace(config.model, context=context))
     multiple = padding_multiple(device.type, context)
-    batches = TrainingBatches(
-        encoded["train"], context, config.batch_size, config.data_seed, multiple, config.reshuffle
-    )
+    order = (config.data_seed, multiple, config.reshuffle)
+    batches = TrainingBatches(encoded["train"], context, config.batch_size, *order, rank(), world_size())
     torch.manual_seed(config.seed)
     affordable(config.model, len(tokenizer), context, device.type)
     model = Transformer(config.model, len(tokenizer), context).to(device)
-    optimizer = config.optim.build(model)
-    setup = Setup(config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, optimizer)
+    loss, optimizer = data_parallel(Loss(model)), config.optim.build(model)
+    setup = Setup(
+        config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, loss, optimizer
+    )
     if config.ema is not None:
         setup.average = Average(model, config.ema)
     return setup

@@ -7,13 +7,14 @@ read, so that a GPU never waits for the host. A loss or gradient that is not fin
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nanolm.corpus.batches import Batch
 from nanolm.errors import NanolmError
 from nanolm.optim.base import lr_factor
-from nanolm.training.distributed import backward
+from nanolm.training.distributed import add_up, connected, rank, world_size
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
 
@@ -57,26 +58,50 @@ def learning_rate(setup: Setup, step: int, total: int) -> float:
     return setup.config.optim.lr * lr_factor(setup.config.optim, step, total, setup.steps_per_epoch)
 
 
-def gradient(setup: Setup, group: Sequence[Batch]) -> tuple[Tensor, Tensor]:
-    """(summed nats, norm before clipping); leaves the gradient of the mean nats per target of `group`, clipped."""
-    nats = backward(setup, group)
+def forward_backward(setup: Setup, batches: Sequence[Batch]) -> Tensor:
+    """Leaves the gradient of the mean nats per target of `batches`; returns their summed nats. Both over all ranks."""
+    tokens = sum(batch.tokens for batch in batches)
+    nats = torch.zeros((), device=setup.device)
+    for number, batch in enumerate(batches, 1):
+        with setup.synchronised(last=number == len(batches)):
+            ids, targets = (to_device(array, setup.device) for array in (batch.ids, batch.targets))
+            with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.precision == "bf16"):
+                loss = setup.loss(ids, targets)  # parameters stay fp32
+            (loss * (world_size() / tokens)).backward()  # the ranks' gradients are averaged
+        nats += loss.detach()
+    return add_up(nats)
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """On its way to the device; from pinned memory, because a GPU may wait for what comes from any other."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def gradient(setup: Setup, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+    """(summed nats, norm before clipping); leaves the gradient of the mean nats per target, clipped."""
+    nats = forward_backward(setup, batches)
     clip = setup.config.optim.clip
     return nats, torch.nn.utils.clip_grad_norm_(setup.model.parameters(), math.inf if clip is None else clip)
 
 
-def take_step(setup: Setup, group: Sequence[Batch], progress: Progress, total: int, meter: Meter) -> None:
-    """One update with the gradient of `group`; one that isn't finite leaves the weights as they were."""
+def take_step(setup: Setup, batches: Sequence[Batch], progress: Progress, total: int, meter: Meter) -> None:
+    """One update with the gradient of `batches`; one that isn't finite leaves the weights as they were."""
+    if rank() > 0:  # dropout's draws of the first rank go on from step to step, and are saved
+        torch.manual_seed(int(np.random.SeedSequence([setup.config.seed, rank(), progress.step]).generate_state(1)[0]))
     lr = learning_rate(setup, progress.step, total)
     for parameters in setup.optimizer.param_groups:
         parameters["lr"] = parameters["base_lr"] * lr / setup.config.optim.lr
-    nats, norm = gradient(setup, group)
-    tokens = sum(batch.tokens for batch in group)
+    with connected():
+        nats, norm = gradient(setup, batches)
+    tokens = sum(batch.tokens for batch in batches)
     meter.add(progress.step + 1, lr, tokens, nats, norm)
     if setup.device.type in SYNCHRONOUS:
         meter.read(progress)
     else:  # the optimizers look at this flag on the device
         setup.optimizer.found_inf = (~(nats + norm).isfinite()).float()
-    setup.optimizer.step()
+    with connected():
+        setup.optimizer.step()
     setup.optimizer.zero_grad()
     progress.step += 1
     progress.tokens += tokens

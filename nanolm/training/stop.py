@@ -5,12 +5,14 @@ In: signals. Out: `stop.signal`, which the loop looks at after every step; StopN
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+PAUSE = 1.0  # seconds; torchrun sends its processes a ctrl-C that they have from the terminal already
 
 
 class StopNow(BaseException):
@@ -25,6 +27,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._since = 0.0
         self._now = False
         self._before: dict[int, Any] = {}
 
@@ -50,8 +53,10 @@ class Stop:
             self._now = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        again = self.signal is not None and time.monotonic() - self._since > PAUSE
+        if again and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = number
+        if self.signal is None:
+            self.signal, self._since = number, time.monotonic()
         if self._now:
             raise StopNow

@@ -7,13 +7,14 @@ made. A failure or a stop leaves its word in status.json, and the last checkpoin
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from nanolm.config import fill, plain
-from nanolm.errors import ConfigError, RunError
+from nanolm.errors import RunError
 from nanolm.files import write_json
 from nanolm.runs.folders import new_folder
 from nanolm.runs.run import BEST, LAST, Run
@@ -23,19 +24,27 @@ from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import load_checkpoint
 from nanolm.training.config import TrainConfig
 from nanolm.training.display import Display, show_setup
-from nanolm.training.distributed import lend, processes, together
+from nanolm.training.distributed import (
+    from_first,
+    process_group,
+    rank,
+    remember_run,
+    remembered_run,
+    wait_for_all,
+)
 from nanolm.training.ending import NO_MEMORY, ending, is_memory, refusal
-from nanolm.training.loop import Session, fit, fulfilled
+from nanolm.training.loop import Outlets, Session, evaluate, fit, fulfilled
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import announced, lasting_output
 from nanolm.training.plan import Plan, make_plan
 from nanolm.training.progress import Progress
 from nanolm.training.records import environment, first_status, run_info
-from nanolm.training.report import LATE_FILES, finish
+from nanolm.training.report import LATE_FILES, finish, score_test
 from nanolm.training.resume import CHANGEABLE, initialised, is_complete, resumed
 from nanolm.training.rung import rung_step, stop_at_rung
 from nanolm.training.setup import Setup, load_weights, set_up
-from nanolm.training.stop import Stop
+from nanolm.training.step import Diverged
+from nanolm.training.stop import Stop, StopNow
 
 
 def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | None = None, until: float = 1.0) -> float:
@@ -46,27 +55,36 @@ def train(config: TrainConfig, overrides: Sequence[str] = (), folder: Path | Non
     (`rung.py`); then the score there is returned. Raises NanolmError for a mistake, SystemExit with 128 + the number
     of a signal once everything is saved.
     """
-    with lasting_output(), together(config.device) as first:
-        if not first:
-            lend()
-            return math.nan
+    with lasting_output(), process_group(config.device):
         try:
-            if config.resume is None:
-                run, setup = begin(config, overrides, folder)
-                with run.hold():
-                    return work(setup, run, Progress(), until)
-            run, config = resumed(config, overrides)
-            if is_complete(run, config):
-                return say_complete(run, config)
-            with run.hold():
-                setup, progress = restore(config, run)
-                return work(setup, run, progress, until)
+            return train_to_end(config, overrides, folder, until)
         except OSError as error:
             raise RunError(refusal(error, Path(config.outputs))) from error
         except (MemoryError, RuntimeError) as error:
             if is_memory(error):
                 raise RunError(NO_MEMORY) from error
             raise
+
+
+def train_to_end(config: TrainConfig, overrides: Sequence[str], folder: Path | None, until: float) -> float:
+    """As `train`, on every rank."""
+    if restarted := remembered_run():
+        config, overrides = replace(config, resume=restarted, init=None), ()
+    if config.resume is None:
+        run, setup = begin(config, overrides, folder)
+        with held(run):
+            return work(setup, run, Progress(), until)
+    run, config = resumed(config, overrides)
+    if is_complete(run, config):
+        return say_complete(run, config)
+    with held(run):
+        setup, progress = restore(config, run)
+        return work(setup, run, progress, until)
+
+
+def held(run: Run) -> AbstractContextManager[None]:
+    """Nobody else trains in the run's folder meanwhile; the first rank sees to that."""
+    return run.hold() if rank() == 0 else nullcontext()
 
 
 def say_complete(run: Run, config: TrainConfig) -> float:
@@ -89,22 +107,26 @@ def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) ->
     setup = set_up(config, source.tokenizer() if source else None)
     if source:
         load_weights(setup, source)
+    wait_for_all()
     plan = make_plan(setup) | {"corpus": setup.corpus.fingerprint}
+    if rank() > 0:
+        return Run.open(from_first("")), setup
     writers = {
         "tokenizer.json": setup.tokenizer.save,
         "speller.json": corpus_speller(setup.corpus).save,
         "environment.json": lambda path: write_json(path, environment(setup)),
     }
     name = (setup.config.model.name, setup.config.tokenizer.name, setup.config.run_name)
-    return Run.create(folder or new_folder(Path(config.outputs), *name), plain(setup.config), plan, writers), setup
+    run = Run.create(folder or new_folder(Path(config.outputs), *name), plain(setup.config), plan, writers)
+    remember_run(str(run.folder))
+    from_first(str(run.folder.resolve()))
+    return run, setup
 
 
 def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
     """A run's setup and progress as they were at its last checkpoint, or at its start where it has none yet."""
     old = plain(fill(Plan, run.manifest["plan"], f"{run.folder / 'manifest.json'}: plan"))
     setup = set_up(config, run.tokenizer())
-    if processes() > 1 and setup.device.index is not None:
-        raise ConfigError(f"device={setup.device}: torchrun gives each process its own; give device=cuda")
     if setup.corpus.fingerprint != old["corpus"]:
         mend = f"give data.path= of the text as it was, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
@@ -123,11 +145,14 @@ def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
                 f"{run.folder}: has had {progress.step} steps, {plan['steps']} are asked; give a larger budget"
             )
         progress.waited = 0
+    wait_for_all()  # what follows changes the folder, which all ranks have read now
     run.manifest |= {"plan": plan, "changed": {key: plain(setup.config)[key] for key in CHANGEABLE}}
     run.manifest["files"] = {name: sha for name, sha in run.manifest["files"].items() if name not in LATE_FILES}
-    run.list_files()
-    mend_best(setup, run, progress)
-    return setup, progress
+    if rank() == 0:
+        run.list_files()
+        mend_best(setup, run, progress)
+        remember_run(str(run.folder.resolve()))
+    return setup, fill(Progress, from_first(plain(progress)), "progress")
 
 
 def mend_best(setup: Setup, run: Run, progress: Progress) -> None:
@@ -148,23 +173,26 @@ def mend_best(setup: Setup, run: Run, progress: Progress) -> None:
 
 
 def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> float:
-    """Trains and reports; whatever ends it is written into status.json."""
-    console, plan = Console(highlight=False), run.manifest["plan"]
-    show_setup(setup, plan["steps"], plan["compile"])
+    """Trains and reports; whatever ends it is written into status.json. Ranks but the first write nothing."""
+    steps = run.manifest["plan"]["steps"]
+    last = rung_step(until, steps)
+    if rank() > 0:
+        return follow(Session(setup, run, steps, last, progress, Stop(), None))
+    console = Console(highlight=False)
+    show_setup(setup, steps, run.manifest["plan"]["compile"])
     write_json(run.folder / "status.json", first_status(setup, run, progress))
     metrics = Metrics(run.folder / "metrics.csv", progress.metrics)
     tracker = Tracker(setup.config.tracking, run_info(setup, run, until))
-    for row in metrics.kept():  # a kill may have come before W&B had them
+    for row in metrics.kept():  # a kill may have come before tracking had them
         tracker.log(row)
-    display = Display(console, plan["steps"], progress.step)
+    outlets = Outlets(metrics, tracker, Display(console, steps, progress.step))
     status = 1
     try:
         with Stop() as stop, ending(run, progress, stop):
-            last = rung_step(until, plan["steps"])
-            session = Session(setup, run, plan["steps"], progress, metrics, tracker, display, stop, last)
-            with display.live:
+            session = Session(setup, run, steps, last, progress, stop, outlets)
+            with outlets.display.live:
                 fit(session)
-            value = finish(session, console) if fulfilled(session) else stop_at_rung(session, until)
+            value = finish(session, outlets, console) if fulfilled(session) else stop_at_rung(session, outlets, until)
             status = 0
             return value
     finally:
@@ -172,3 +200,19 @@ def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> floa
             metrics.file.close()
         with announced("waiting for W&B to finish"):
             tracker.close(status)
+
+
+def follow(session: Session) -> float:
+    """What every rank but the first does: its share of each step and evaluation; returns the best val bits per byte."""
+    try:
+        with session.stop:
+            fit(session)
+            if fulfilled(session):
+                score_test(session)
+            else:
+                evaluate(session, "val")
+    except StopNow:
+        raise SystemExit(128 + (session.stop.signal or 0)) from None
+    except Diverged:  # the first rank says it
+        raise SystemExit(1) from None
+    return float((session.progress.best or {}).get("val_bpb", math.nan))
