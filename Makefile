@@ -1,11 +1,12 @@
-# make demo: sets up and runs the main job.  make test: sets up and runs the tests.  make bench: benchmarks/RESULTS.md.
-# make test-bf16: the tests that train and score, with precision=auto forced to bf16.  VENV=... puts the environment elsewhere.
+# make demo: sets up and runs the main job.  make test: sets up and runs the tests; make test-bf16: those that train and
+# score, with precision=auto forced to bf16.  make bench: benchmarks/RESULTS.md; make bench-gpu: on a GPU.
+# VENV=... puts the environment elsewhere.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 BF16 = training resume formats optim evaluating quantize generator decoding_measures bits
 
-.PHONY: demo check test test-all test-bf16 bench conf lint clean
+.PHONY: demo check test test-all test-bf16 bench bench-gpu conf lint clean
 
 demo: $(VENV)/ready
 	$(RUN) train.py experiment=demo
@@ -31,6 +32,9 @@ bench: $(VENV)/ready-dev
 
 conf: $(VENV)/ready-dev  # the lists of fields in conf/, from the dataclasses
 	PYTHONPATH=. $(RUN) tests/conf_yaml.py
+
+bench-gpu: $(VENV)/ready-dev
+	$(RUN) -W ignore benchmarks/gpu.py
 
 lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .
