@@ -118,7 +118,7 @@ def test_a_dead_rank_ends_the_run_with_a_word_and_a_restart_ends_it_as_if_nothin
         begun = time.monotonic()
         _, told = process.communicate(timeout=100)
         assert time.monotonic() - begun < 60
-    line = "rank 1 of 2 processes has ended or can't be reached any more; resume= goes on from the last checkpoint"
+    line = "rank 1 of 2 has ended or can't be reached any more; resume= goes on from the last checkpoint"
     assert told.count(f"train.py: {line}\n") == 1
     status = Run.open(broken).status()
     assert (status["state"], status["error"]) == ("failed", line)

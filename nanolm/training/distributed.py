@@ -8,6 +8,7 @@ model and no run.
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -18,16 +19,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nanolm.errors import ConfigError, NanolmError, RunError
+from nanolm.errors import ConfigError, DataError, NanolmError, RunError
 
 STEP_LIMIT = timedelta(seconds=50)  # a rank that others wait for longer in a step has gone
 JOIN_LIMIT = timedelta(minutes=10)
 START_LIMIT = timedelta(days=1)  # the text may have to be read first
-ROLL_CALL = 3.0  # seconds that the ranks get to say that they are there
+BEAT = 1.0  # seconds after which every rank says again that it is there
 KEY = "nanolm"  # of what is kept at torchrun's store over restarts
 
-_store: dist.Store | None = None  # a small table that all ranks read and write
+_store: dist.Store | None = None  # torchrun's small table, which all ranks read and write
 _calls = 0  # of `from_first`, so that each has a key of its own
+
+
+class RankGone(RunError):
+    """Another rank has gone. `speaks`: whether this rank, the first that is left, is the one to say so."""
+
+    speaks = True
 
 
 def world_size() -> int:
@@ -63,17 +70,29 @@ def process_group(device: str) -> Iterator[None]:
         dist.init_process_group(backend, store=prefixed, rank=this, world_size=world, timeout=STEP_LIMIT)
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the other processes can't be reached at {where[0]}:{where[1]} ({error})") from error
+    ended = threading.Event()
+    beating = dist.TCPStore(*where, is_master=False, timeout=JOIN_LIMIT)  # waits of the other don't hold this one up
+    threading.Thread(target=_beat, args=(beating, this, ended), daemon=True).start()
     try:
         with _silent_unless(this == 0):
             yield
+    except (ConfigError, DataError):  # the same for all: the first rank's door says it
+        raise
     except NanolmError as error:
-        if this != 0:  # the first rank's own error is said by its door
-            print(f"train.py: rank {this}: {error}", file=sys.__stderr__)
+        if this > 0 and getattr(error, "speaks", True):
+            print(f"train.py: {error}", file=sys.__stderr__)
         raise
     finally:
+        ended.set()
         with suppress(RuntimeError):  # of a group that has fallen apart
             dist.destroy_process_group()
         _store = None
+
+
+def _beat(store: dist.Store, this: int, ended: threading.Event) -> None:
+    with suppress(RuntimeError):  # the connection is lost
+        while not ended.wait(BEAT):
+            store.add(f"{KEY}/{_restarts()}/beats/{this}", 1)
 
 
 def _backend(device: str) -> str:
@@ -175,19 +194,24 @@ def connected() -> Iterator[None]:
     except RuntimeError as error:
         if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        raise RunError(f"{_missing()}; resume= goes on from the last checkpoint") from error
+        raise _rank_gone() from error
 
 
-def _missing() -> str:
-    """Which ranks have gone: those that don't answer a roll-call."""
-    key = f"{KEY}/{_restarts()}/alive"
-    try:
+def _rank_gone() -> RankGone:
+    """Names the ranks whose heart has stopped."""
+    mend, everybody = "resume= goes on from the last checkpoint", range(world_size())
+
+    def beats() -> list[int]:
         assert _store is not None
-        _store.set(f"{key}/{rank()}", "")
-        time.sleep(ROLL_CALL)
-        gone = [str(other) for other in range(world_size()) if not _store.check([f"{key}/{other}"])]
+        return [_store.add(f"{KEY}/{_restarts()}/beats/{one}", 0) for one in everybody]
+
+    try:
+        before = beats()
+        time.sleep(3 * BEAT)
+        alive = [one for one, first, then in zip(everybody, before, beats(), strict=True) if then > first]
     except RuntimeError:
-        return f"rank {rank()} has lost its connection to the other processes"
-    if not gone:
-        return "the connection between the processes broke"
-    return f"rank {' and rank '.join(gone)} of {world_size()} processes has ended or can't be reached any more"
+        return RankGone(f"rank {rank()} has lost its connection to the other processes; {mend}")
+    gone = " and ".join(f"rank {one}" for one in everybody if one not in alive)
+    found = RankGone(f"{gone or 'a rank'} of {world_size()} has ended or can't be reached any more; {mend}")
+    found.speaks = rank() == min(alive, default=0)
+    return found
