@@ -1,7 +1,7 @@
 """Several processes against one: real tokens per second of training with 1, 2, ... ranks of one thread each.
 
-python benchmarks/parallel.py [--network] [older checkout]: the ways take turns, a few steps each, every one in a
-process of its own; with an older checkout its two ranks stand beside. --network puts the two ranks on machines of
+python benchmarks/parallel.py [--short] [--network] [older checkout]: the ways take turns, a few steps each, every one
+in a process of its own; with an older checkout its two ranks stand beside. --network puts the two ranks on machines of
 their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands ip and tc). Bytes are
 those that the ranks send each other at a step.
 """
@@ -20,6 +20,7 @@ from timer import MOVIES
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, SKIPPED, TURNS = 6, 2, 3
+SHORT = (3, 1, 1)  # the same with --short
 SHAPE = (
     "model=small model.dims=512 model.heads=8 model.nblocks=3 model.dropout=0 batch_size=64 threads=1 precision=fp32"
 )
@@ -148,7 +149,10 @@ def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
 
 
 def main() -> None:
+    global STEPS, SKIPPED, TURNS
     arguments = sys.argv[1:]
+    if "--short" in arguments:
+        STEPS, SKIPPED, TURNS = SHORT
     network = "--network" in arguments
     older = next((Path(one).resolve() for one in arguments if not one.startswith("-")), None)
     with tempfile.TemporaryDirectory() as folder:
