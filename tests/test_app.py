@@ -72,7 +72,11 @@ def test_a_run_from_elsewhere_brings_its_neighbours(outputs: Path, tmp_path: Pat
     assert (models.first, list(models.names())) == ("signs", ["signs"])
 
 
-@pytest.mark.parametrize("config", [Greedy(), Sample(num_return_sequences=3), Beam(num_return_sequences=2)], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [Greedy(), Sample(num_return_sequences=3), Beam(num_return_sequences=2), Sample(stop=["a", "dog"])],
+    ids=str,
+)
 def test_it_writes_what_the_generator_gives(models: Models, config: DecodeConfig) -> None:
     html, texts = written(models, "The army, general", config)
     [expected] = models.open("words").complete(["the army general"], limited(config), 1)

@@ -8,13 +8,14 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nanolm.comparing.charts import charts, run_values
 from nanolm.comparing.config import CompareConfig
-from nanolm.comparing.importance import find_importance
+from nanolm.comparing.importance import Importance, find_importance
 from nanolm.comparing.records import Record, find_runs, find_sweep, is_number, read_record
 from nanolm.comparing.table import differing_keys, make_tables
 from nanolm.files import read_json
@@ -40,6 +41,7 @@ class Jobs:
         self.config = config
         self.sweep = find_sweep(config.sweep, Path(config.outputs)) if config.sweep else None
         self._seen: dict[Path, Seen] = {}
+        self._importance: tuple[tuple[str, ...], Importance | None] = ((), None)
         self.version = 0
 
     def read(self) -> list[Record]:
@@ -63,9 +65,6 @@ class Jobs:
         note = self.note()
         swept = [key for key in note.get("swept", []) if any(key in record.config for record in records)]
         knobs = swept or differing_keys([record for record in records if record.config], [])
-        finished = [record for record in records if not record.trouble]
-        tables, _ = make_tables(finished, SCORE, []) if finished else ([], [])
-        importance = find_importance(tables[0]) if tables else None
         runs = [run_values(record, knobs, SCORE) for record in records]
         rows = [self.row(record, run["label"]) for record, run in zip(records, runs, strict=True)]
         return {
@@ -75,8 +74,17 @@ class Jobs:
             "elapsed": time.time() - note["started"] if is_number(note.get("started")) else None,
             "jobs": rows,
             "priced": self.config.price_per_hour is not None,
-            "charts": charts(runs, knobs, SCORE, None, importance),
+            "charts": charts(runs, knobs, SCORE, None, self.importance(records)),
         }
+
+    def importance(self, records: Sequence[Record]) -> Importance | None:
+        """Of the knobs, by the runs that have finished; found again when there are more."""
+        finished = [record for record in records if not record.trouble]
+        names = tuple(record.name for record in finished)
+        if names != self._importance[0]:
+            tables, _ = make_tables(finished, SCORE, [])
+            self._importance = names, find_importance(tables[0])
+        return self._importance[1]
 
     def note(self) -> dict[str, Any]:
         """What the sweep says of itself; nothing where there is none."""

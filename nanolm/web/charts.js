@@ -61,6 +61,9 @@ class Charts {
     this.data = data;
     this.axes = Object.fromEntries(data.knobs.map((knob) => [knob, axisOf(data.runs.map((run) => run.knobs[knob]))]));
     this.scored = data.runs.filter((run) => run.score !== null);
+    const news = JSON.stringify([this.scored.map((run) => [run.name, run.score, run.state]), data.knobs, data.importance]);
+    if (news === this.news) return void this.curves();  // nothing but curves has grown
+    this.news = news;
     for (const kind of ["history", "parallel", "importances", "slices", "curves", "heat"]) this[kind]();
   }
 
