@@ -12,7 +12,7 @@ import pytest
 from tiny_run import write_documents
 
 from nanolm.cli.configs import CONF, VERBS, schemas
-from nanolm.cli.door import lift
+from nanolm.cli.door import lift, spin_less_if_busy
 from nanolm.config import help_of
 from nanolm.errors import one_line
 
@@ -176,3 +176,16 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} train.py --help | head -1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("load", "set_already", "count"), [(0.1, {}, None), (3.0, {}, "1000"), (3.0, {"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_threads_spin_less_on_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch, load: float, set_already: dict[str, str], count: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(set_already))
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    spin_less_if_busy()
+    assert os.environ.get("GOMP_SPINCOUNT") == count

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_run import rows, tiny_config, write_documents
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanolm.config import plain
 from nanolm.corpus.batches import TrainingBatches
@@ -361,16 +362,54 @@ def test_a_step_off_the_cpu_never_waits_for_the_device(
 
 
 @pytest.mark.parametrize("longest", [9, 80, 81, 143, 1001])
-def test_a_gpu_sees_few_shapes(longest: int) -> None:
+@pytest.mark.parametrize(
+    ("device", "precision", "most"), [("cuda", "bf16", 10), ("cuda", "fp32", 10), ("cpu", "bf16", 20)]
+)
+def test_batches_have_few_shapes(device: str, precision: str, most: int, longest: int) -> None:
     offsets = np.cumsum([0, *range(2, longest + 2)])
     encoded = Encoded(np.zeros(offsets[-1], np.uint16), offsets)
-    batches = TrainingBatches(encoded, longest, 2, 1, padding_multiple("cuda", longest))
+    batches = TrainingBatches(encoded, longest, 2, 1, padding_multiple(device, precision, longest))
     epoch = [batch for number in range(5) for batch in batches.epoch(number)]
-    assert len({batch.ids.shape for batch in epoch}) <= 10
+    assert len({batch.ids.shape for batch in epoch}) <= most
     assert {batch.ids.shape == batch.targets.shape for batch in epoch} == {True}
     assert [(batch.targets != IGNORE).sum() for batch in epoch] == [batch.tokens for batch in epoch]
     assert sum(batch.tokens for batch in epoch) == 5 * batches.tokens
-    assert padding_multiple("cpu", longest) == 1
+    assert padding_multiple("cpu", "fp32", longest) == 1
+
+
+class Products(TorchDispatchMode):
+    """Remembers how many rows and columns the left side of every product had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            left = args[-2]
+            self.shapes.add(tuple(left.shape))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:precision=bf16")  # where the CPU lacks the instructions
+def test_bf16_on_a_cpu_has_few_shapes_of_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN prepares each anew: one length of batches here, and chunks of the loss that are always full."""
+    monkeypatch.setattr("nanolm.model.loss.chunk_rows", lambda device, vocab_size: 16)
+    found: dict[str, int] = {}
+    for precision in ("fp32", "bf16"):
+        setup, products = set_up(tiny_config(tmp_path, precision=precision)), Products()
+        with products:
+            for batch, _ in zip(step_batches(setup, 0), range(8), strict=False):
+                gradient(setup, batch)
+                setup.optimizer.zero_grad()
+        found[precision] = len(products.shapes)
+        if precision == "bf16":
+            lengths = {batch.ids.shape for batch in setup.batches.epoch(0)}
+            vocabulary, dims = len(setup.tokenizer), setup.config.model.dims
+            of_loss = {shape for shape in products.shapes if vocabulary in shape or shape == (16, dims)}
+            assert of_loss == {(16, dims), (16, vocabulary), (vocabulary, 16)}
+            assert len(products.shapes - of_loss) <= 8 * len(lengths)
+    assert found["bf16"] < found["fp32"] / 2
 
 
 @pytest.mark.filterwarnings("ignore:precision=bf16")  # where the CPU lacks the instructions

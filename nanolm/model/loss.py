@@ -23,7 +23,8 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def _rows(device: torch.device, vocab_size: int) -> int:
+def chunk_rows(device: torch.device, vocab_size: int) -> int:
+    """How many rows are taken at a time."""
     return max(64, LOGITS.get(device.type, 2**24) // vocab_size)
 
 
@@ -65,7 +66,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros_like(weight) if need else None
         d_bias = torch.zeros_like(bias) if need and bias is not None else None
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        size = _rows(weight.device, len(weight))
+        size = chunk_rows(weight.device, len(weight))
         for start in range(0, len(targets), size):
             part, target = hidden[start : start + size].to(dtype), targets[start : start + size]
             log_probs = _log_probs(F.linear(part, low, low_bias))
@@ -84,7 +85,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:  # type: ignore[override]
-        return *(None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors), None, None
+        d_hidden, d_weight, d_bias = (
+            None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors
+        )
+        return d_hidden, d_weight, d_bias, None, None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Optional[Tensor], targets: Tensor) -> Tensor:
@@ -92,10 +96,14 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Optional[Tensor],
 
     The same as F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum"), value and gradients.
     """
+    dtype = compute_dtype(hidden)
     if hidden.device.type == "cpu":  # drop ignored rows; on a GPU that would wait for the device, so they are masked
         keep = targets != IGNORE
         hidden, targets = hidden[keep], targets[keep]
-    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, compute_dtype(hidden))
+        if dtype.itemsize < 4:  # full chunks alone: oneDNN prepares each product anew for a shape that it hasn't seen
+            spare = -len(targets) % chunk_rows(hidden.device, len(weight))
+            hidden, targets = F.pad(hidden, (0, 0, 0, spare)), F.pad(targets, (0, spare), value=IGNORE)
+    return _LinearCrossEntropy.apply(hidden, weight, bias, targets, dtype)
 
 
 @torch.no_grad()
@@ -103,6 +111,6 @@ def target_nats(hidden: Tensor, logits: Callable[[Tensor], Tensor], targets: Ten
     """(N,) float32 nats of each target, 0 where it is IGNORE; logits: (rows, dims) -> (rows, V)."""
     nats = torch.zeros(len(targets), device=hidden.device)
     rows = (targets != IGNORE).nonzero().squeeze(1)
-    for part in rows.split(_rows(hidden.device, vocab_size)):
+    for part in rows.split(chunk_rows(hidden.device, vocab_size)):
         nats[part] = _nats(_log_probs(logits(hidden[part])), targets[part]).float()
     return nats

@@ -26,7 +26,9 @@ from nanolm.training.distributed import data_parallel, local_device, rank, world
 from nanolm.training.output import announced
 
 LONGEST_CONTEXT = 1024  # tokens, where the data chooses
-LENGTHS = 10  # of batches on a GPU, which plans its memory and kernels anew for each
+# how many lengths batches have: a GPU plans its memory and kernels anew for each, a CPU in bf16 its products; fp32 on a
+# CPU doesn't mind, so its batches are as long as their longest row
+LENGTHS = {"cuda": 10, "cpu": 20}
 
 
 class Average(AveragedModel):  # type: ignore[misc]
@@ -113,7 +115,7 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
         encoded = encode_corpus(corpus, tokenizer, cache)
     context = config.model.context or natural_context(encoded["train"])
     config = replace(config, model=replace(config.model, context=context))
-    multiple = padding_multiple(device.type, context)
+    multiple = padding_multiple(device.type, precision, context)
     order = (config.data_seed, multiple, config.reshuffle)
     batches = TrainingBatches(encoded["train"], context, config.batch_size, *order, rank(), world_size())
     torch.manual_seed(config.seed)
@@ -128,9 +130,11 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     return setup
 
 
-def padding_multiple(device: str, context: int) -> int:
-    """What the lengths of batches are multiples of: a GPU gets at most LENGTHS of them, a CPU no padding for it."""
-    return 1 if device == "cpu" else -(-context // (8 * LENGTHS)) * 8
+def padding_multiple(device: str, precision: str, context: int) -> int:
+    """What the lengths of batches are multiples of, so that there are at most LENGTHS."""
+    if device == "cpu" and precision == "fp32":
+        return 1
+    return -(-context // (8 * LENGTHS.get(device, 10))) * 8
 
 
 def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) -> None:
