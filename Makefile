@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 BF16 = training resume formats optim evaluating quantize generator decoding_measures bits
 
-.PHONY: demo check test test-all test-bf16 bench bench-gpu conf lint clean
+.PHONY: demo check test test-all test-bf16 bench bench-gpu race conf lint clean
 
 demo: $(VENV)/ready
 	$(RUN) train.py experiment=demo
@@ -29,6 +29,9 @@ bench: $(VENV)/ready-dev
 	(echo "# One run of make bench"; for name in train generate tokenizer sweep; do \
 	$(RUN) -W ignore benchmarks/$$name.py || exit 1; done) > benchmarks/RESULTS.part
 	mv benchmarks/RESULTS.part benchmarks/RESULTS.md
+
+race: $(VENV)/ready-dev  # TEXT=tinyshakespeare.txt: against nanoGPT's CPU recipe; alone on the machine, some four minutes
+	$(RUN) benchmarks/race.py $(TEXT)
 
 conf: $(VENV)/ready-dev  # the lists of fields in conf/, from the dataclasses
 	PYTHONPATH=. $(RUN) tests/conf_yaml.py
