@@ -14,7 +14,12 @@ from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-ELSEWHERE = ("app.py", "submitit_slurm", "benchmarks/")  # a server with a test of its own; a cluster; trials
+ELSEWHERE = (
+    "app.py",
+    "watch=true",
+    "submitit_slurm",
+    "benchmarks/",
+)  # servers with tests of their own; a cluster; trials
 SMALL = [
     "model.dims=16",
     "model.heads=2",

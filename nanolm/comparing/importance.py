@@ -54,7 +54,7 @@ class Importance:
         elif left <= 1.5 * self.noise + SMALL:
             end = f"; what is left is within the seeds' noise ({self.noise:.0%})"
         else:
-            end = f"; the seeds' noise is {self.noise:.0%}"
+            end = f"; {left:.0%} is left, the seeds' noise is {self.noise:.0%}"
         return f"{words}{end} ({self.how})."
 
 

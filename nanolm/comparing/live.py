@@ -32,6 +32,7 @@ class Seen:
     times: tuple[int, ...]
     record: Record
     cores: float  # that it computes with
+    shown: tuple[Any, ...] = ()  # the knobs, and what was made of it with them: its row and its part of the charts
 
 
 class Jobs:
@@ -65,17 +66,24 @@ class Jobs:
         note = self.note()
         swept = [key for key in note.get("swept", []) if any(key in record.config for record in records)]
         knobs = swept or differing_keys([record for record in records if record.config], [])
-        runs = [run_values(record, knobs, SCORE) for record in records]
-        rows = [self.row(record, run["label"]) for record, run in zip(records, runs, strict=True)]
+        made = [self.values(record, knobs) for record in records]
         return {
             "version": self.version,
             "title": self.sweep.name if self.sweep else self.config.runs or self.config.outputs,
             "expected": note.get("jobs"),
             "elapsed": time.time() - note["started"] if is_number(note.get("started")) else None,
-            "jobs": rows,
+            "jobs": [row for row, _ in made],
             "priced": self.config.price_per_hour is not None,
-            "charts": charts(runs, knobs, SCORE, None, self.importance(records)),
+            "charts": charts([run for _, run in made], knobs, SCORE, None, self.importance(records)),
         }
+
+    def values(self, record: Record, knobs: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A job's row and its part of the charts, made anew where it has changed."""
+        seen = self._seen[Path(record.name)]
+        if not seen.shown or seen.shown[0] != knobs:
+            run = run_values(record, knobs, SCORE)
+            seen.shown = knobs, self.row(record, run["label"]), run
+        return seen.shown[1], seen.shown[2]
 
     def importance(self, records: Sequence[Record]) -> Importance | None:
         """Of the knobs, by the runs that have finished; found again when there are more."""

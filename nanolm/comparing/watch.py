@@ -36,7 +36,7 @@ LONGEST = 10_000  # bytes of a request
 
 
 class Watch:
-    """What the page shows and can do; one look at the folders serves all who ask within a second."""
+    """What the page shows and can do; one look at the folders serves all who ask soon after."""
 
     def __init__(self, config: CompareConfig) -> None:
         self.jobs, self.token = Jobs(config), secrets.token_urlsafe()
@@ -46,7 +46,7 @@ class Watch:
     def look(self) -> dict[str, Any]:
         """All that is shown now."""
         with self._lock:
-            if time.monotonic() - self._looked > 1:
+            if time.monotonic() - self._looked > 0.9 * PAUSE:
                 self._shown, self._looked = self.jobs.look(), time.monotonic()
             return self._shown
 
