@@ -191,7 +191,7 @@ def test_a_key_that_only_some_of_the_swept_options_have() -> None:
 def test_a_key_of_another_option_says_whose_it_is(tmp_path: Path) -> None:
     for words, says in {
         ("decode=greedy", "decode.temperature=1"): "decode.temperature: no such key; decode=sample has it",
-        ("data.path=x.txt",): "data.path: no such key; data=files or movie_plots has it",
+        ("data.plots=5", "data=hub"): "data.plots: no such key; data=tinyplots has it",
         ("optim.momentum=0.9", "optim=adam"): "optim.momentum: no such key; optim=muon has it",
     }.items():
         done = subprocess.run(

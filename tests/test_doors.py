@@ -109,9 +109,9 @@ def test_every_yaml_composes_into_checked_dataclasses(option: str) -> None:
     from nanolm.training.config import TrainConfig
 
     register()
-    extra = ["data.path=text.txt"] if option == "data=files" else []  # it has no default
+    needed = {"data=files": ["data.path=text.txt"], "data=hub": ["data.dataset=a/b"]}  # what has no default
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = OmegaConf.to_object(compose("train", overrides=[option, *extra]))
+        config = OmegaConf.to_object(compose("train", overrides=[option, *needed.get(option, [])]))
     assert isinstance(config, TrainConfig)
 
 
