@@ -160,6 +160,13 @@ def test_official_splits_stay_and_overlaps_leave_train(tmp_path: Path) -> None:
     assert load_corpus(without, tmp_path).counts["test"] == 0
 
 
+def test_an_official_part_without_documents_is_named(tmp_path: Path) -> None:
+    config = official(tmp_path)
+    put(tmp_path / "val.txt", "\n42\n")
+    with pytest.raises(DataError, match=r"^data=files: its val part holds no document"):
+        load_corpus(config, tmp_path)
+
+
 def test_official_splits_need_train_and_val(tmp_path: Path) -> None:
     wrong: list[dict[str, Any]] = [{"train_path": "a"}, {"path": "a", "val_path": "b"}, {"val_path": "a"}, {}]
     for given in wrong:

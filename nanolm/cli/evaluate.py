@@ -42,13 +42,13 @@ def evaluate(
     opened, tokenizer = loaded.run, loaded.tokenizer
     source = opened.data() if data is None else whole(data, split, tokenizer.normalise)
     corpus = opened.corpus(cache) if data is None else load_corpus(source, cache, needs=())
-    owner, comes_split = ("its own data", True) if data is None else (f"data={data.name}", is_split(data))
+    owner, comes_split = ("its own data", True) if data is None else (f"data={data.label}", is_split(data))
     part = split if comes_split else "train"  # of other data nothing is put aside, unless it comes split
     if not corpus.counts[part]:
         raise ConfigError(f"split={split}: {owner} has no {split} documents; take another split")
     texts, nbytes, encoded = corpus.texts(part), corpus.nbytes(part), encode_corpus(corpus, tokenizer, cache)[part]
     spelling = spell(texts, tokenizer, Speller.load(opened.file("speller.json")), corpus.charge_unk)
-    what, place = split if data is None else data.name, opened.folder.resolve()
+    what, place = split if data is None else data.label, opened.folder.resolve()
     name = f"{place.name}-{what}-{fingerprint([str(place), corpus.folder.name, part])[:8]}"
     folder = make_folder(Path(outputs, "evaluations", name))
     nats = encoded_nats(loaded.model, encoded, loaded.model.context, loaded.device, loaded.precision)

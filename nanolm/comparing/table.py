@@ -63,7 +63,8 @@ class Table:
         config, status = self.first.config, self.first.status
         known = {split: status.get(f"documents.{split}") for split in ("train", "val", "test")}
         counts = [f"{n if is_number(n) else 0:,} {split}" for split, n in known.items()]
-        source = names(config.get("data.path") or config.get("data") or "corpus")
+        keys = ("data.corpus", "data.dataset", "data.path", "data.train_path", "data")
+        source = names(next(filter(None, map(config.get, keys)), "corpus"))
         return f"{source} ({', '.join(counts)}, fingerprint {self.corpus})"
 
     def add(self, rows: Sequence[dict[str, Any]] = ()) -> None:

@@ -6,6 +6,7 @@ Knows nothing of models and batches.
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -97,6 +98,8 @@ def load_corpus(config: DataConfig, cache: Path, needs: Sequence[str] = ("train"
     folder = Path(cache) / f"corpus-{fingerprint([FORMAT, type(config).__name__, config.signature()])}"
     corpus = Corpus(built_once(folder, partial(write_corpus, config)))
     for split in needs:
+        if not corpus.counts[split] and config.official_splits(Counter()):
+            raise DataError("; ".join([f"data={config.label}: its {split} part holds no document", *corpus.notes]))
         if not corpus.counts[split]:
             key = "test" if split == "test" else "val"
             found = f"data.{key}={getattr(config, key)}: no {split} document among {corpus.counts['kept']:,}"

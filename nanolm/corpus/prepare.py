@@ -137,7 +137,7 @@ def _nothing_left(config: DataConfig, written: Written) -> str:
     mend = "raise data.maxlen" if counts["too_long"] else "check the file and its column"
     if counts["emptied"]:
         [mend, *_] = explain(config, Counter(read=1, emptied=counts["emptied"]), written.losses)
-    return f"data={config.name}: no document to learn from ({seen}); {mend}"
+    return f"data={config.label}: no document to learn from ({seen}); {mend}"
 
 
 def _overlaps(config: DataConfig, written: Written) -> list[str]:

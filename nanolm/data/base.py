@@ -40,6 +40,11 @@ class DataConfig:
         if held_out >= 1:
             raise ConfigError(f"data.val={self.val}: with data.test={self.test} nothing is left to train on; lower one")
 
+    @property
+    def label(self) -> str:
+        """What a user calls it: the option of `data=`."""
+        return self.name
+
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """Raw documents in order, blank ones left out; adds to `counts` what was `read` and what was `blank`."""
         raise NotImplementedError

@@ -31,6 +31,11 @@ class Named(Files):
         between("data.expected_bytes", self.expected_bytes, 1)
         between("data.expected_documents", self.expected_documents, 1)
 
+    @property
+    def label(self) -> str:
+        """The option of `data=`."""
+        return self.corpus
+
     def signature(self) -> dict[str, Any]:
         """As of files; DataError where they are shorter than what was published."""
         size = self._size()

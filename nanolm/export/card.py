@@ -28,7 +28,8 @@ def model_card(run: Run, kind: str, where: str, cache: Path) -> str:
         scores[split] = {"this model": status.get(f"{split}_bpb"), **found.get(split, {})}
         scores[split]["floor"] = status.get(f"{split}_floor")
     facts = {key: config.get(key, {}) for key in ("data", "tokenizer", "model")}
-    facts["data"] = facts["data"] | {"path": names(facts["data"].get("path"))}  # no folder of this machine
+    paths = {key: names(path) for key, path in facts["data"].items() if key.endswith("path") and path}
+    facts["data"] = facts["data"] | paths  # no folder of this machine
     facts |= {key: part for key in ("documents", "parameters") if isinstance(part := status.get(key), dict)}
     facts["training"] = {key: status.get(key) for key in ("vocabulary", "epochs", "tokens", "seconds", "test_unk_rate")}
     rows = [(f"{group}.{key}", value) for group, values in facts.items() for key, value in values.items()]

@@ -26,6 +26,9 @@ def typed_keys(overrides: Sequence[str]) -> list[str]:
     return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
+MOVED = ("data.path", "data.train_path", "data.val_path", "data.test_path")  # of the same text, which lies elsewhere
+
+
 def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainConfig]:
     """The run that `config.resume` names and its own config, with the budget, tracking and device typed anew."""
     run = Run.open(find_run(str(config.resume), config.outputs))
@@ -41,8 +44,9 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
     if not run.folder.resolve().is_relative_to(Path(own.outputs).resolve()):  # moved here, or a stranger's
         own = replace(own, outputs=config.outputs)
     for key in keys:
-        if key == "data.path":
-            moved: dict[str, Any] = {"path": getattr(config.data, "path", None)}
+        if key in MOVED:
+            name = key.removeprefix("data.")
+            moved: dict[str, Any] = {name: getattr(config.data, name)}
             own = replace(own, data=replace(own.data, **moved))
         elif key in ("device", "outputs"):
             own = replace(own, **{key: getattr(config, key)})
@@ -68,7 +72,7 @@ def resumed_tracking(own: TrackingConfig, typed: TrackingConfig, keys: Sequence[
 
 def _may_change(key: str, config: TrainConfig, own: TrainConfig) -> bool:
     if _root(key) == "data":  # data=files is typed for data.path=NEW to be understood
-        return key == "data.path" or (key == "data" and config.data.name == own.data.name)
+        return key in MOVED or (key == "data" and config.data.name == own.data.name)
     return _root(key) in (*CHANGEABLE, "outputs", "resume")
 
 
