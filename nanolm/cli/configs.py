@@ -82,7 +82,9 @@ class ExportConfig:
     """What export.py takes."""
 
     run: str = knob("latest", "latest | best | a run folder", path=True)
-    format: str = knob("hf", "hf | space | int8: for transformers, a web page for the Hub's Spaces, a small run folder")
+    format: str = knob(
+        "hf", "hf | gguf | space | int8: for transformers, llama.cpp, the Hub's Spaces, small run folder"
+    )
     folder: Optional[str] = knob(None, "where to; null: outputs/exports/<run>-<format>", path=True)
     push: Optional[str] = knob(None, "user/name: uploads the folder to Hugging Face")
     outputs: str = knob("outputs", "the folder of all runs", path=True)
