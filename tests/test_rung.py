@@ -16,7 +16,7 @@ from nanolm.training.train import train
 
 
 def files(run: Path) -> dict[str, str]:
-    names = ["best.safetensors", "test_bits.csv", "tokenizer.json", "config.json"]
+    names = ["best.safetensors", "test_bits.csv", "val_bits.csv", "tokenizer.json", "config.json"]
     return {name: sha256(run / name) for name in names}
 
 

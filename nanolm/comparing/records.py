@@ -32,6 +32,7 @@ class Record:
     status: dict[str, Any] = field(default_factory=dict)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)  # the rows of metrics.csv
     bits: pd.DataFrame = field(default_factory=pd.DataFrame)  # document, bits, bytes of each test document
+    val_bits: pd.DataFrame = field(default_factory=pd.DataFrame)  # the same of val
     samples: str = ""
     tokenizer: str = ""  # checksum of tokenizer.json
     ended: float | None = None  # when its status was written last, in seconds since 1970
@@ -101,21 +102,15 @@ def read_record(folder: Path, verify: bool = True) -> Record:
             run = Run.open(folder)
             record.config, record.tokenizer = flatten(run.config), run.manifest["files"].get("tokenizer.json", "")
             record.config["precision"] = record.status.get("precision") or trained_in(folder, record.config)
-            for name in ("metrics.csv", "samples.txt", "status.json", "test_bits.csv"):
+            for name in ("metrics.csv", "samples.txt", "status.json", "test_bits.csv", "val_bits.csv"):
                 if verify and name in run.manifest["files"]:
                     run.file(name)  # raises where it is not what was written
         record.curves = _read_csv(folder / "metrics.csv", ["tokens", "seconds"])
         record.bits = _read_csv(folder / "test_bits.csv", ["document", "bits", "bytes"])
+        record.val_bits = _read_csv(folder / "val_bits.csv", ["document", "bits", "bytes"])
         if (folder / "samples.txt").exists():
             record.samples = (folder / "samples.txt").read_text("utf-8", "replace")[:SAMPLES]
-    except (
-        NanolmError,
-        OSError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        KeyError,
-    ) as error:  # the latter: of another shape
+    except (NanolmError, OSError, AttributeError, TypeError, ValueError, KeyError) as error:  # of another shape
         record.trouble = record.trouble or f"{type(error).__name__}: {' '.join(str(error).split())}"
     return record
 

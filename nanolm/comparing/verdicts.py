@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nanolm.comparing.confidence import confidence_set
 from nanolm.comparing.records import Record, is_number
 from nanolm.comparing.statistics import (
     ENOUGH,
@@ -29,6 +30,7 @@ def ranked_tables(records: Sequence[Record], sort: str, by: Sequence[str]) -> tu
     tables, unranked = make_tables(records, sort, by)
     for table in tables:
         add_verdicts(table)
+        add_confidence_set(table)
         table.add()
     return tables, unranked
 
@@ -40,7 +42,7 @@ def add_verdicts(table: Table) -> None:
     scores = frame[table.reported].to_numpy(float)
     seeds = [[v for run in runs if is_number(v := run.status.get(table.reported))] for runs in frame["records"]]
     sd, freedom = pooled_sd(seeds)
-    bits, nbytes = document_bits(table)
+    bits, nbytes = document_bits(table) if table.reported == "test_bpb" else ([], np.zeros(0))
     frame["difference"] = scores - scores[best]
     known = np.array([len(values) > 0 for values in seeds])
     width = np.full(len(frame), math.nan)
@@ -59,15 +61,33 @@ def add_verdicts(table: Table) -> None:
     table.notes = [*_sentences(table, sd, freedom, bool(bits)), *table.notes]
 
 
-def document_bits(table: Table) -> tuple[list[np.ndarray], np.ndarray]:
+def document_bits(table: Table, split: str = "test") -> tuple[list[np.ndarray], np.ndarray]:
     """Of each row (seeds, documents) bits, and the documents' bytes; nothing unless every run kept the same ones."""
-    runs = [run for records in table.frame["records"] for run in records]
-    documents = [run.bits.drop(columns="bits", errors="ignore") for run in runs]
+    kept = [[run.bits if split == "test" else run.val_bits for run in records] for records in table.frame["records"]]
+    documents = [run.drop(columns="bits", errors="ignore") for runs in kept for run in runs]
     first = documents[0]
-    if table.reported != "test_bpb" or len(first) < ENOUGH or not all(first.equals(one) for one in documents):
+    if len(first) < ENOUGH or not all(first.equals(one) for one in documents):
         return [], np.zeros(0)
-    bits = [np.array([run.bits["bits"] for run in records]) for records in table.frame["records"]]
-    return bits, first["bytes"].to_numpy(float)
+    return [np.array([run["bits"] for run in runs]) for runs in kept], first["bytes"].to_numpy(float)
+
+
+def add_confidence_set(table: Table) -> None:
+    """Adds the column `may_be_best`, the rows that val can't tell from the best, and a sentence on them."""
+    frame = table.frame
+    scores = [[v for run in runs if is_number(v := run.status.get("val_bpb"))] for runs in frame["records"]]
+    bits, nbytes = document_bits(table, "val")
+    several = any(len(row) > 1 for row in scores)
+    if len(frame) < 2 or not all(scores) or not (bits or several):
+        return
+    chosen = confidence_set(scores, bits or None, nbytes if bits else None)
+    frame["may_be_best"] = [place in chosen for place in range(len(frame))]
+    causes = " and ".join(name for name, there in (("documents", bits), ("seeds", several)) if there)
+    ranks = ", ".join(str(int(rank)) for rank in sorted(frame["rank"].iloc[chosen]))
+    if len(chosen) == 1:
+        sentence = f"Number {ranks} is the best of the {len(frame)} at 95%"
+    else:
+        sentence = f"These {len(chosen)} of {len(frame)} can't be told from the best at 95%: numbers {ranks}"
+    table.notes.insert(0, f"{sentence} (by the {causes} of val).")
 
 
 def _sentences(table: Table, sd: float, freedom: int, documents: bool) -> list[str]:

@@ -55,6 +55,7 @@ class Session:
     progress: Progress
     stop: Stop
     outlets: Outlets | None  # of several processes only the first one writes
+    best_val: Score | None = None  # of the best weights, where this session has found them
     meter: Meter = field(default_factory=Meter)
     saved: float = field(default_factory=time.perf_counter)  # when, and
     saved_step: int = -1
@@ -132,17 +133,17 @@ def record(session: Session) -> None:
     progress.logged, progress.nats, progress.nats_tokens = progress.step, 0.0, 0
     session.row = (progress.tokens, progress.training)
     if val:
-        keep_best(session, row)
+        keep_best(session, row, val)
 
 
-def keep_best(session: Session, row: dict[str, float]) -> None:
+def keep_best(session: Session, row: dict[str, float], val: Score) -> None:
     """Keeps the weights where they are the best so far. The checkpoint comes first: `mend_best` relies on it."""
     progress = session.progress
     if progress.best and not row["val_bpb"] < progress.best["val_bpb"]:
         progress.waited += 1
         return
     progress.best = {key: row[key] for key in ("step", "epoch", "val_loss", "val_ppl", "val_bpb")}
-    progress.waited = 0
+    progress.waited, session.best_val = 0, val
     save(session)
     if session.outlets:
         write_weights(session.run.folder / BEST, session.setup.evaluated_model.state_dict(), progress.best)

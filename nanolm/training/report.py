@@ -28,16 +28,18 @@ from nanolm.training.metrics import COLUMNS
 from nanolm.training.output import announced
 
 CURVES = ("loss.png", "perplexity.png", "bits_per_byte.png")
-LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.csv")  # final once the run is finished
+# Final once the run is finished
+LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.csv", "val_bits.csv")
 
 
-def score_test(session: Session) -> Score | None:
-    """The score of the test split under the best weights, which the model has from here on; None without a split."""
+def final_scores(session: Session) -> tuple[Score, Score | None]:
+    """The scores of val and test under the best weights, which the model has from here on; None without a test."""
     from_first(None)  # has written them
     setup = session.setup
     setup.average = None
     setup.model.load_state_dict(read_weights(session.run.folder / BEST)[0])
-    return evaluate(session, "test") if len(setup.encoded["test"]) else None
+    val = session.best_val or evaluate(session, "val")
+    return val, evaluate(session, "test") if len(setup.encoded["test"]) else None
 
 
 def finish(session: Session, outlets: Outlets, console: Console) -> float:
@@ -45,8 +47,10 @@ def finish(session: Session, outlets: Outlets, console: Console) -> float:
     setup, run, progress = session.setup, session.run, session.progress
     figures: dict[str, Any] = dict(progress.best or {})
     figures["best_epoch"] = figures.pop("epoch")
-    if test := score_test(session):
-        write_test_bits(session, test)
+    val, test = final_scores(session)
+    write_bits(session, "val", val)
+    if test:
+        write_bits(session, "test", test)
         figures |= {"test_bpb": test.bpb, "test_loss": test.loss, "test_ppl": test.perplexity}
         figures["test_unk_rate"] = test.unk_rate
     with session.stop.at_once(), announced("computing the floor"):
@@ -66,11 +70,11 @@ def finish(session: Session, outlets: Outlets, console: Console) -> float:
     return float(figures["val_bpb"])
 
 
-def write_test_bits(session: Session, test: Score) -> None:
-    """test_bits.csv: what each test document costs; compare.py resamples them."""
-    rows = zip(test.bits.tolist(), test.bytes.tolist(), strict=True)
+def write_bits(session: Session, split: str, score: Score) -> None:
+    """test_bits.csv and val_bits.csv: what each document costs under the best weights; compare.py resamples them."""
+    rows = zip(score.bits.tolist(), score.bytes.tolist(), strict=True)
     lines = [f"{document},{bits!r},{size}\n" for document, (bits, size) in enumerate(rows)]
-    write_atomic(session.run.folder / "test_bits.csv", "document,bits,bytes\n" + "".join(lines))
+    write_atomic(session.run.folder / f"{split}_bits.csv", "document,bits,bytes\n" + "".join(lines))
 
 
 def draw_curves(session: Session, outlets: Outlets, floor: float | None) -> None:

@@ -39,7 +39,7 @@ from nanolm.training.output import announced, lasting_output
 from nanolm.training.plan import Plan, make_plan
 from nanolm.training.progress import Progress
 from nanolm.training.records import environment, first_status, run_info
-from nanolm.training.report import LATE_FILES, finish, score_test
+from nanolm.training.report import LATE_FILES, final_scores, finish
 from nanolm.training.resume import CHANGEABLE, initialised, is_complete, resumed
 from nanolm.training.rung import rung_step, stop_at_rung
 from nanolm.training.setup import Setup, load_weights, set_up
@@ -208,7 +208,7 @@ def follow(session: Session) -> float:
         with session.stop:
             fit(session)
             if fulfilled(session):
-                score_test(session)
+                final_scores(session)
             else:
                 evaluate(session, "val")
     except StopNow:
