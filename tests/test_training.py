@@ -52,7 +52,7 @@ def test_it_learns_and_leaves_a_whole_run_folder(
     names = {path.name for path in run.folder.iterdir()}
     assert names == {
         *("config.json", "tokenizer.json", "speller.json", "environment.json", "manifest.json", "status.json", ".lock"),
-        *("best.safetensors", "last.safetensors", "metrics.csv", "samples.txt", "test_bits.csv"),
+        *("best.safetensors", "last.safetensors", "metrics.csv", "samples.txt", "test_bits.csv", "val_bits.csv"),
         *("loss.png", "perplexity.png", "bits_per_byte.png"),
     }
     assert run.folder.name.endswith("-tiny-word-a-name-of-mine")
@@ -63,6 +63,8 @@ def test_it_learns_and_leaves_a_whole_run_folder(
     assert status["val_bpb"] == value
     bits = np.loadtxt(run.folder / "test_bits.csv", delimiter=",", skiprows=1)
     assert bits[:, 1].sum() / bits[:, 2].sum() == pytest.approx(status["test_bpb"])
+    bits = np.loadtxt(run.folder / "val_bits.csv", delimiter=",", skiprows=1)
+    assert bits[:, 1].sum() / bits[:, 2].sum() == pytest.approx(value)
     assert (run.folder / "samples.txt").read_text().count("prompt: ada finds") == 2
     for name in run.manifest["files"]:
         run.file(name)
