@@ -26,7 +26,15 @@ SHAPE = (
 )
 SHAPE += " tokenizer=word tracking=disabled samples=0 compile=off log_every=1 eval_every=100000"
 FILMS = f"data=movie_plots data.path={MOVIES} data.maxlen=128 tokenizer.minfreq=12"
+LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
 HOSTS = ("nanolm0", "nanolm1")
+
+
+def launched_on(number: int) -> list[str]:
+    """The beginning of a command that starts one of two ranks in a network namespace of its own."""
+    host = HOSTS[number]
+    where = ["--nnodes=2", f"--node-rank={number}", "--master-addr=10.77.0.1", "--master-port=29577"]
+    return ["ip", "netns", "exec", host, "env", f"GLOO_SOCKET_IFNAME=v{host}", *LAUNCH, *where, "--nproc-per-node=1"]
 
 
 def words(optim: str, outputs: Path) -> list[str]:
@@ -40,28 +48,12 @@ def rate(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tupl
     outputs = Path(tempfile.mkdtemp(dir=place))
     (outputs / "cache").symlink_to(place / f"cache-{root.name}")
     door = ["train.py", *words(optim, outputs)]
-    launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={1 if network else ranks}"]
     if ranks == 1:
         commands = [[sys.executable, *door]]
     elif network:
-        many = ["--nnodes=2", "--master-addr=10.77.0.1", "--master-port=29577"]
-        commands = [
-            [
-                "ip",
-                "netns",
-                "exec",
-                host,
-                "env",
-                f"GLOO_SOCKET_IFNAME=v{host}",
-                *launch,
-                *many,
-                f"--node-rank={n}",
-                *door,
-            ]
-            for n, host in enumerate(HOSTS)
-        ]
+        commands = [[*launched_on(number), *door] for number in range(len(HOSTS))]
     else:
-        commands = [[*launch, "--standalone", *door]]
+        commands = [[*LAUNCH, "--standalone", f"--nproc-per-node={ranks}", *door]]
     env, quiet = os.environ | {"OMP_NUM_THREADS": "1"}, subprocess.DEVNULL
     processes = [subprocess.Popen(command, cwd=root, env=env, stdout=quiet, stderr=quiet) for command in commands]
     sent: list[int] = []

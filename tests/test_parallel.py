@@ -1,5 +1,6 @@
 """torchrun: two ranks train as one process, stop when asked, outlive a rank, go on with any number of ranks."""
 
+import importlib
 import os
 import re
 import shutil
@@ -132,6 +133,40 @@ def test_a_dead_rank_ends_the_run_with_a_word_and_a_restart_ends_it_as_if_nothin
     assert_same(whole, broken)
     assert_same(whole, restarted)
     assert len(list((tmp_path / "restarted").glob("2*"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("ip") and shutil.which("tc")),
+    reason="needs root and the commands ip and tc",
+)
+def test_two_machines_one_of_which_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    hosts = importlib.import_module("parallel")
+    text, outputs = write_documents(tmp_path / "text.txt", 50), tmp_path / "out"
+    words = [*TINY.split(), "epochs=100000", "checkpoint_seconds=0", f"data.path={text}", f"outputs={outputs}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(number: int) -> subprocess.Popen[str]:
+        command = [*hosts.launched_on(number), "train.py", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+    with hosts.two_hosts():
+        first, second = start(0), start(1)
+        try:
+            run = wait_for_steps(first, outputs, 5)
+            subprocess.run(f"ip -n {hosts.HOSTS[1]} link set v{hosts.HOSTS[1]} down".split(), check=True)
+            begun = time.monotonic()
+            said = [process.communicate(timeout=120)[1] for process in (first, second)]
+        finally:
+            for process in (first, second):
+                process.kill()
+    assert time.monotonic() - begun < 100
+    line = "rank 1 of 2 has ended or can't be reached any more; resume= goes on from the last checkpoint"
+    assert said[0].count(f"train.py: {line}\n") == 1
+    assert "rank 1 has lost its connection" in said[1]
+    assert Run.open(run).status()["error"] == line
 
 
 @pytest.mark.parametrize("rows_", [1, 2, 5, 6, 12])

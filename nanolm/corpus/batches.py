@@ -1,4 +1,4 @@
-"""Ids -> batches: rows of like length, for training (a fresh order every epoch) and evaluation (each token once).
+"""Ids -> batches: rows of like length, for training (another order every epoch) and evaluation (each token once).
 
 In: one split's ids and offsets, a context, a batch size. Out: int64 arrays. Which rows go together (`plan`) is kept
 apart from building them. Rows are padded on the right: causal attention needs no mask. Knows nothing of models.
@@ -100,7 +100,7 @@ class TrainingBatches:
         return -(-len(self.rows.starts) // self.batch_size)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """The rows of each batch, a function of (data_seed, epoch) alone: a fresh permutation (without
+        """The rows of each batch, a function of (data_seed, epoch) alone: a permutation of its own (without
         `reshuffle` that of epoch 0), cut into pools, each sorted by length and cut into batches; then the batches in
         random order."""
         chance = np.random.default_rng([self.data_seed, epoch if self.reshuffle else 0])

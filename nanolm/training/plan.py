@@ -120,7 +120,10 @@ def estimated_seconds(setup: Setup, steps: int) -> float:
 def flops(setup: Setup) -> int:
     """Floating point operations to train on one token: 6 per parameter in a product (attention itself not counted)."""
     parts = setup.model.summary()
-    return 6 * (sum(parts.values()) - (0 if setup.config.model.tied else parts["embedding"]))
+    multiplied = sum(parts.values())
+    if not setup.config.model.tied:  # then an embedding is only looked up
+        multiplied -= parts["embedding"]
+    return 6 * multiplied
 
 
 def compile_model(setup: Setup) -> bool:

@@ -60,7 +60,7 @@ class Loss(nn.Module):
 
 @dataclass
 class Setup:
-    """The parts of one training; `optimizer` is fresh, `model` has its first weights."""
+    """The parts of one training, as they are before its first step."""
 
     config: TrainConfig
     cache: Path
@@ -141,7 +141,8 @@ def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) 
     """ConfigError where the model (on a CPU with its gradient and the optimizer's two copies) exceeds the memory."""
     with torch.device("meta"):
         parameters = sum(Transformer(config, vocabulary, context).summary().values())
-    needed = 4 * parameters * (4 if device == "cpu" else 1)
+    copies = 4 if device == "cpu" else 1
+    needed = 4 * parameters * copies
     there = total_memory()
     if needed > there:
         sizes = f"{parameters:,} parameters need {needed / 2**30:,.0f} GiB, this machine has {there / 2**30:,.0f}"
