@@ -81,8 +81,9 @@ def fit(session: Session) -> None:
             if row_due(session):
                 record(session)
             with connected():
-                stop.signal = largest(stop.signal or 0) or None  # all processes stop after the same step
-            if stop.signal is not None:
+                asked = largest(stop.signal or 0)  # all processes stop after the same step
+            if asked:
+                stop.signal = asked
                 raise StopNow
             if time.perf_counter() - session.saved > session.setup.config.checkpoint_seconds:
                 save(session)
