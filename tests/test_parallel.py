@@ -133,6 +133,12 @@ def test_a_dead_rank_ends_the_run_with_a_word_and_a_restart_ends_it_as_if_nothin
     assert_same(whole, broken)
     assert_same(whole, restarted)
     assert len(list((tmp_path / "restarted").glob("2*"))) == 1
+    words = [word for word in words if not word.startswith(("model", "tokenizer", "epochs"))]
+    with torchrun(*words, f"init={whole}", "minutes=0.01", f"outputs={tmp_path / 'new'}") as process:
+        assert process.wait(timeout=120) == 0
+    [new] = (tmp_path / "new").glob("2*")
+    assert Run.open(new).finished()
+    assert Run.open(new).status()["step"] == Run.open(new).manifest["plan"]["steps"]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from nanolm.corpus.batches import Batch
-from nanolm.training.distributed import from_first, largest
+from nanolm.training.distributed import from_first, largest, world_size
 from nanolm.training.output import announced
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
@@ -113,7 +113,7 @@ def estimated_seconds(setup: Setup, steps: int) -> float:
     rate = RATES.get(setup.device.type, RATES["cpu"])[setup.precision]
     if setup.device.type == "cpu":
         rate *= torch.get_num_threads()
-    seconds = flops(setup) * tokens / rate
+    seconds = flops(setup) * tokens / (rate * world_size())
     return max(seconds, steps * setup.config.accumulate * LAUNCHING.get(setup.device.type, 0.0))
 
 
