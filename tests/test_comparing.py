@@ -261,7 +261,8 @@ def test_cells() -> None:
 
 
 def test_compare_writes_table_figures_and_page(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = compare(CompareConfig(sweep="dims_heads", outputs=str(outputs), baselines=False))
+    made = compare(CompareConfig(sweep="latest", outputs=str(outputs), baselines=False))
+    assert made.parent == outputs / "compare" / "dims_heads"
     text = capsys.readouterr().out
     assert "within the noise" in text
     assert "not ranked" in text

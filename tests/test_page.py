@@ -84,3 +84,18 @@ def test_the_comparison_in_a_browser(browser: Any, tmp_path: Path) -> None:
     widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1]
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.slow
+def test_nothing_in_a_config_becomes_html_in_a_figure(browser: Any, tmp_path: Path) -> None:
+    for place in range(12):
+        values = config(model__dims=32 * 2 ** (place % 3), data__path=f"{NASTY}{place % 2}", seed=place // 6)
+        make_run(tmp_path / f"run{place}{NASTY.replace('/', '')}", values)
+    browser.get(compare(CompareConfig(outputs=str(tmp_path), baselines=False)).as_uri())
+    kinds = [box.get_attribute("data-kind") for box in browser.find_elements("css selector", ".chart")]
+    assert kinds == ["history", "parallel", "importances", "slices", "curves", "heat"]
+    assert browser.title.startswith("nanolm: ")
+    assert not browser.find_elements("css selector", ".chart img, .chart script")
+    shown = browser.execute_script("return document.querySelector('[data-kind=heat]').textContent")
+    assert "</script>" in shown
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -16,7 +16,7 @@ from nanolm.comparing.cells import FOOTNOTE, cell_texts, fitting, wrapped
 from nanolm.comparing.columns import format_value
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.page import comparison_page
-from nanolm.comparing.records import Record
+from nanolm.comparing.records import Record, find_sweep
 from nanolm.comparing.report import Report, make_reports
 from nanolm.files import make_folder, write_atomic
 from nanolm.text import escape_controls
@@ -24,7 +24,10 @@ from nanolm.text import escape_controls
 
 def compare(config: CompareConfig) -> Path:
     """Compares the runs that `config` names and returns the page's path; NanolmError if there are none."""
-    name = Path(config.sweep).name if config.sweep else f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    if config.sweep is not None:  # `latest` by its own name
+        found = Path(config.sweep) if config.source == "wandb" else find_sweep(config.sweep, Path(config.outputs))
+        name = found.name
     with TemporaryDirectory() as aside:  # nothing is left where there is nothing to compare
         reports, unranked = make_reports(config, Path(aside))
         print_reports(reports, unranked)
