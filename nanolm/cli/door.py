@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nanolm.cli.arguments import elsewhere, ready
+from nanolm.cli.arguments import LOOKS, elsewhere, ready
 from nanolm.cli.configs import CONF, register
 from nanolm.cli.help import help_text
 from nanolm.errors import ConfigError, NanolmError, missing_key, one_line
@@ -90,7 +90,7 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
             complain(verb, NanolmError(f"needs {error.name}, which is not installed here: pip install -e {place}"))
 
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
-    if verb == "train":
+    if verb == "train" and not LOOKS.intersection(sys.argv):
         from nanolm.sweep.guard import guarded
 
         guarded(run)
