@@ -84,18 +84,40 @@ def check_field(case: Case, value: Any) -> bool:
 LINE = st.one_of(
     st.text(max_size=30),
     st.text(alphabet="ab .,!?\t\r\x00\x1b\u2028\ud800é<EOS>[1]'\"", max_size=40),
-    st.sampled_from(["", " ", "the general", "the general", "<UNK> <EOS>", "42", "...", '"', "a,b", '{"text": "a"}']),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "the general",
+            "the general",
+            "<UNK> <EOS>",
+            "<|endoftext|>",
+            " = Title = ",
+            "a <unk> @-@ b",
+            "42",
+            "...",
+            '"',
+            "a,b",
+            '{"text": "a"}',
+        ]
+    ),
 )
 LINES = st.lists(LINE, max_size=12).map("\n".join).map(lambda text: text.encode("utf-8", "surrogatepass"))
 CONTENT = st.one_of(LINES, LINES, LINES, st.binary(max_size=80))
-FILES = st.sampled_from(["a.txt", "a.csv", "a.jsonl", "a.txt.gz"])
+FILES = st.sampled_from(
+    ["a.txt", "a.csv", "a.jsonl", "a.txt.gz", "a.json", "a.tsv", "a.xz", "a.zst", "a.zip", "a.arrow"]
+)
 HEADS = st.sampled_from([b"", b"", b"text\n", b"id,text\n", b"\xef\xbb\xbftext\n", b'{"text": "a b c"}\n'])
 KNOBS = st.fixed_dictionaries(
     {},
     optional={
         "normalise": st.sampled_from(["clean", "none"]),
         "split": st.sampled_from(["hash", "tail"]),
-        "document": st.sampled_from(["line", "paragraph", "file"]),
+        "document": st.sampled_from(["line", "paragraph", "article", "file"]),
+        "separator": st.sampled_from(["", ",", "<|endoftext|>"]),
+        "encoding": st.sampled_from(["utf-8", "utf-16", "cp1252"]),
+        "charge_unk": st.booleans(),
+        "unescape": st.booleans(),
         "val": st.sampled_from([0.0, 0.05, 0.5]),
         "test": st.sampled_from([0.0, 0.3]),
         "dedup": st.booleans(),
