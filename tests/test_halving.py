@@ -36,6 +36,13 @@ def test_the_best_third_goes_on() -> None:
     assert state.spent() == pytest.approx((10 / 9 + 4 / 3 + 2) / 16)
 
 
+def test_without_rungs_everything_is_trained_to_its_end() -> None:
+    state = Halving([[job] for job in range(3)], rule([]))
+    finish(state, [1.0, 2.0, math.inf])
+    assert trained(state) == [[0, 1, 2]]
+    assert state.spent() == 1
+
+
 def test_who_goes_on_does_not_depend_on_who_ends_first() -> None:
     for seed in range(30):
         chance = random.Random(seed)
