@@ -69,6 +69,7 @@ def test_a_text_that_may_be_missing_can_be_left_out_in_every_spelling() -> None:
         ("['a, b', c]", ["a, b", "c"]),
         ('["it\'s, so", [x] y]', ["it's, so", "[x] y"]),
         ("[]", []),
+        ("", []),
         ("['']", [""]),
         ("the old map", ["the old map"]),
         ("1984", ["1984"]),

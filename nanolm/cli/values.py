@@ -93,7 +93,7 @@ def read_text(key: Key, value: str) -> str:
     if key.types == {list}:
         if "," in value:
             raise ConfigError(f"{key.name}={value}: a list is written as [a,b], a text with a comma in it as ['a,b']")
-        return f"[{quote(value)}]"
+        return f"[{quote(value)}]" if value else "[]"
     return quote(home(key, value))
 
 
