@@ -83,7 +83,7 @@ class ExportConfig:
 
     run: str = knob("latest", "latest | best | a run folder", path=True)
     format: str = knob(
-        "hf", "hf | gguf | space | int8: for transformers, llama.cpp, the Hub's Spaces, small run folder"
+        "hf", "hf | gguf | onnx | space | int8: for transformers, llama.cpp, onnxruntime, a web page, a small run"
     )
     folder: Optional[str] = knob(None, "where to; null: outputs/exports/<run>-<format>", path=True)
     push: Optional[str] = knob(None, "user/name: uploads the folder to Hugging Face")

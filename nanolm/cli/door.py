@@ -27,7 +27,8 @@ from nanolm.training.config import TrainConfig
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
 FAULTS = (NanolmError, OmegaConfBaseException, OSError)  # of the user's, or of the machine: told in one line
 BUSY = 0.3  # of the cores at work for others
-EXTRAS = {"gradio": "app", "gguf": "gguf"}  # not everybody has them: the extra of pyproject.toml that brings each
+# Packages that not everybody installs: the extra of pyproject.toml that brings each
+EXTRAS = {"gradio": "app", "gguf": "gguf", "onnxscript": "onnx"}
 
 
 def door(verb: str, main: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""A run for others: transformers, llama.cpp, a Hugging Face Space, a run folder in int8; and the way there.
+"""A run for others: transformers, llama.cpp, onnxruntime, a Hugging Face Space, int8; and the way there.
 
 In: a run. Out: a folder with a model card of the run's real figures, uploaded if asked. transformers is not needed: the
 files are written by hand. Files that the folder holds already are replaced one by one; none is deleted.
@@ -13,6 +13,7 @@ from nanolm.export.card import model_card
 from nanolm.export.gguf import write_gguf
 from nanolm.export.hf import write_hf
 from nanolm.export.int8 import write_int8
+from nanolm.export.onnx import write_onnx
 from nanolm.export.space import write_space
 from nanolm.files import write_atomic
 from nanolm.runs.find import find_run
@@ -26,7 +27,7 @@ def export(
 
     Raises NanolmError where the run can't be exported or the upload fails; the folder is whole in the latter case.
     """
-    writers = {"hf": write_hf, "space": write_space, "int8": write_int8, "gguf": write_gguf}
+    writers = {"hf": write_hf, "space": write_space, "int8": write_int8, "gguf": write_gguf, "onnx": write_onnx}
     one_of("format", kind, list(writers))
     if push is not None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", push, re.ASCII):
         raise ConfigError(f"push={push}: must be user/name, of letters, digits, - _ .")
