@@ -13,24 +13,25 @@ from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.sample import Sample
 from nanolm.errors import ConfigError
-from nanolm.model.fast import packed
+from nanolm.model.fast import packed, recorded
 from nanolm.model.fast.int8 import FBGEMM, quantize
 from nanolm.model.fast.recorded import RecordedBlock, Recorder, ready_to_write
 from nanolm.model.transformer import Transformer
 
 
 @pytest.fixture(autouse=True)
-def small_matrices_are_packed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_matrices_and_few_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "LARGE", 1)
+    monkeypatch.setattr(recorded, "AFTER", 4)  # so that recordings are seen before and after they are optimized
 
 
-def ready(pieces: dict[str, Any], kind: str, dims: int = 16, recorded: bool = True) -> Transformer:
+def ready(pieces: dict[str, Any], kind: str, dims: int = 16, record: bool = True) -> Transformer:
     model = build(pieces, dims).float()
     if kind.startswith("int8"):
         quantize(model)
     if kind == "bf16":
         model = model.bfloat16()
-    ready_to_write(model, recorded)
+    ready_to_write(model, record)
     return model
 
 
@@ -57,7 +58,7 @@ def steps(model: Transformer, rows: int, starts: Tensor | None) -> Tensor:
 def test_recorded_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", FBGEMM and kind != "int8 without fbgemm")
     dims = 96 if pieces == {} else 16
-    model, plain = ready(pieces, kind, dims), ready(pieces, kind, dims, recorded=False)
+    model, plain = ready(pieces, kind, dims), ready(pieces, kind, dims, record=False)
     assert list(model.state_dict()) == list(plain.state_dict())
     kinds = set()
     for rows, padded in ((1, False), (3, True), (2, False), (40, True), (5, False)):
@@ -73,7 +74,7 @@ def test_recorded_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypa
 
 @pytest.mark.parametrize("decode", [Sample(max_new_tokens=10, num_return_sequences=3), Beam(num_beams=4)])
 def test_texts_are_the_same(decode: DecodeConfig) -> None:
-    model, plain, prompts = ready({}, "fp32"), ready({}, "fp32", recorded=False), [[2, 5], [2], [2, 7, 8]]
+    model, plain, prompts = ready({}, "fp32"), ready({}, "fp32", record=False), [[2, 5], [2], [2, 7, 8]]
     with torch.inference_mode():
         expected = decode.decode(plain, prompts, model.context, [[1], [2], [3]])
         for _ in range(2):
@@ -84,7 +85,7 @@ def test_texts_are_the_same(decode: DecodeConfig) -> None:
 
 def test_threads_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, made, trace = ready({}, "fp32"), list[int](), torch.jit.trace
-    plain = steps(ready({}, "fp32", recorded=False), 1, None)
+    plain = steps(ready({}, "fp32", record=False), 1, None)
 
     def counted(*how: Any, **more: Any) -> Any:
         made.append(1)
@@ -102,7 +103,7 @@ def test_a_recording_that_differs_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = ready({}, "fp32")
-    plain = steps(ready({}, "fp32", recorded=False), 1, None)
+    plain = steps(ready({}, "fp32", record=False), 1, None)
     monkeypatch.setattr(Recorder, "_step", lambda self, block, kind, given: lambda *given: given[0] + 1)
     assert torch.equal(steps(model, 1, None), plain)
     assert recordings(model) == [None, None]
@@ -114,7 +115,7 @@ def test_a_recording_that_differs_is_not_used(
 
 def test_a_torch_that_records_no_more(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     model = ready({}, "fp32")
-    plain = steps(ready({}, "fp32", recorded=False), 1, None)
+    plain = steps(ready({}, "fp32", record=False), 1, None)
     monkeypatch.delattr(torch.jit, "trace")
     assert torch.equal(steps(model, 1, None), plain)
     [line] = capsys.readouterr().err.splitlines()
@@ -123,7 +124,7 @@ def test_a_torch_that_records_no_more(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_attentions_are_those_of_plain_steps() -> None:
-    model, plain = ready({}, "fp32"), ready({}, "fp32", recorded=False)
+    model, plain = ready({}, "fp32"), ready({}, "fp32", record=False)
     found: list[list[Tensor]] = []
     for each in (model, plain):
         cache = each.new_cache(1)
