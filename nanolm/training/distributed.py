@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
@@ -128,7 +129,9 @@ def data_parallel(module: nn.Module) -> nn.Module:
     """The module, whose gradients are averaged over all ranks while its backward pass runs."""
     if world_size() == 1:
         return module
-    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def add_up(tensor: Tensor) -> Tensor:
@@ -200,18 +203,22 @@ def connected() -> Iterator[None]:
 def _rank_gone() -> RankGone:
     """Names the ranks whose heart has stopped."""
     mend, everybody = "resume= goes on from the last checkpoint", range(world_size())
+    found: list[list[int]] = []  # the beats of each rank, twice
 
-    def beats() -> list[int]:
+    def count() -> None:
         assert _store is not None
-        return [_store.add(f"{KEY}/{_restarts()}/beats/{one}", 0) for one in everybody]
+        with suppress(RuntimeError):
+            for pause in (3 * BEAT, 0):
+                found.append([_store.add(f"{KEY}/{_restarts()}/beats/{one}", 0) for one in everybody])
+                time.sleep(pause)
 
-    try:
-        before = beats()
-        time.sleep(3 * BEAT)
-        alive = [one for one, first, then in zip(everybody, before, beats(), strict=True) if then > first]
-    except RuntimeError:
+    counting = threading.Thread(target=count, daemon=True)  # a store that is cut off doesn't answer, and says nothing
+    counting.start()
+    counting.join(6 * BEAT)
+    if len(found) < 2:
         return RankGone(f"rank {rank()} has lost its connection to the other processes; {mend}")
+    alive = [one for one, before, after in zip(everybody, *found, strict=True) if after > before]
     gone = " and ".join(f"rank {one}" for one in everybody if one not in alive)
-    found = RankGone(f"{gone or 'a rank'} of {world_size()} has ended or can't be reached any more; {mend}")
-    found.speaks = rank() == min(alive, default=0)
-    return found
+    error = RankGone(f"{gone or 'a rank'} of {world_size()} has ended or can't be reached any more; {mend}")
+    error.speaks = rank() == min(alive, default=0)
+    return error

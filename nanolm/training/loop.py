@@ -6,7 +6,7 @@ In: a Session. Out: the files of its run folder. After any kill the next session
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -152,10 +152,11 @@ def keep_best(session: Session, row: dict[str, float], val: Score) -> None:
 
 
 def evaluate(session: Session, split: str) -> Score:
-    """The score of a whole split under the current weights; a signal ends it at once."""
+    """The score of a whole split under the current weights; a signal ends it at once, but for several ranks."""
     setup = session.setup
     after = SILENCE if split == "val" else MOMENT  # which comes again and again
-    with announced(f"scoring the {split} documents", after), session.stop.at_once(), timed(session.progress):
+    at_once = session.stop.at_once() if world_size() == 1 else nullcontext()  # several ranks stop at the same place
+    with announced(f"scoring the {split} documents", after), at_once, timed(session.progress):
         spelling = spelling_bits(setup.corpus, split, setup.tokenizer, setup.cache)
         how = (setup.evaluated_model, setup.encoded[split], setup.context, setup.device)
         nats = encoded_nats(*how, rank=rank(), world_size=world_size())
