@@ -15,6 +15,7 @@ import pandas as pd
 from nanolm.comparing.cells import FOOTNOTE, cell_texts, fitting, wrapped
 from nanolm.comparing.columns import format_value
 from nanolm.comparing.config import CompareConfig
+from nanolm.comparing.next_step import next_steps
 from nanolm.comparing.page import comparison_page
 from nanolm.comparing.records import Record, find_sweep
 from nanolm.comparing.report import Report, make_reports
@@ -46,7 +47,10 @@ def compare(config: CompareConfig) -> Path:
 
 
 def print_reports(reports: Sequence[Report], unranked: Sequence[Record]) -> None:
-    """Prints what mattered, every table and its notes, then what is not ranked; no line is wider than the terminal."""
+    """Prints what mattered, every table and its notes, then what is not ranked.
+
+    No line but a command is wider than the terminal.
+    """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80  # of a pipe
     parts: list[str] = []
     for report in reports:
@@ -57,6 +61,8 @@ def print_reports(reports: Sequence[Report], unranked: Sequence[Record]) -> None
         parts += [fitting(cell_texts(table), width), wrapped([*table.notes, FOOTNOTE], width)]
         if table.by:
             parts += ["\nby group", fitting(table.groups().map(format_value), width)]
+        if commands := next_steps(table, report.importance):
+            parts += ["\nnext:", *(f"  {command}" for command in commands)]
     if unranked:
         parts += ["\nnot ranked", wrapped([f"{run.name}: {run.trouble}" for run in unranked], width)]
     print(*map(escape_controls, parts), sep="\n")
