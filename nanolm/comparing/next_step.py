@@ -17,7 +17,7 @@ from nanolm.comparing.table import SEEDS, Table
 from nanolm.errors import NanolmError
 from nanolm.files import read_json
 
-KNOBS = 2  # that are proposed
+KNOBS = 3  # that are proposed
 SMALL = 0.05  # a knob that explains less is left as it is
 GEOMETRIC = 1.9  # values each of which is so many times the one before are steps of a ratio
 

@@ -70,8 +70,11 @@ class WandbLogger(Logger):
         self, summary: Mapping[str, Any], samples: Sequence[tuple[str, str]], images: Mapping[str, Path]
     ) -> None:
         self.run.summary.update(dict(summary))
-        table = self.wandb.Table(columns=["prompt", "text"], data=[list(row) for row in samples])
-        self.run.log({"samples": table, **{name: self.wandb.Image(str(path)) for name, path in images.items()}})
+        pictures = {name: self.wandb.Image(str(path)) for name, path in images.items()}
+        if samples:
+            pictures["samples"] = self.wandb.Table(columns=["prompt", "text"], data=[list(row) for row in samples])
+        if pictures:
+            self.run.log(pictures)
 
     def close(self, status: int) -> None:
         self.run.finish(exit_code=status)
