@@ -20,7 +20,7 @@ from nanolm.comparing.columns import COLUMNS, METRICS, Column, format_value
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.figures import independent_knobs
-from nanolm.comparing.records import Record, collect, find_runs, flatten, from_wandb, read_record
+from nanolm.comparing.records import Record, collect, find_runs, flatten, from_wandb, project_of, read_record
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.table import Table
 from nanolm.comparing.verdicts import ranked_tables
@@ -379,6 +379,14 @@ def test_runs_from_wandb() -> None:
     assert table.knobs == ["model.dims"]
     assert table.frame["body"].tolist() == [7, 7]
     assert [record.trouble for record in unranked] == ["crashed"]
+
+
+def test_the_project_is_the_environments_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    assert project_of(CompareConfig()) == "nanolm"
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert project_of(CompareConfig()) == "theirs"
+    assert project_of(CompareConfig(project="mine")) == "mine"
 
 
 def test_wandb_without_account_or_project_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ class CompareConfig:
     sweep: Optional[str] = knob(None, "latest, a sweep's name or its folder; source=wandb: the runs' group", path=True)
     runs: Optional[str] = knob(None, "run folders, as a glob: 'outputs/**'", path=True)
     source: str = knob("folders", "folders | wandb")
-    project: str = knob("nanolm", "of W&B; or entity/project")
+    project: Optional[str] = knob(None, "of W&B, or entity/project; null: WANDB_PROJECT, else nanolm")
     sort: str = knob("val_bpb", "a column of compare.csv or a key of the config; -column: falling")
     by: list[str] = knob([], "keys of the config to group by")
     baselines: bool = knob(True, "uniform, unigram, 5-gram, gzip, xz, floor: computed once per corpus and tokenizer")

@@ -6,6 +6,7 @@ be ranked.
 
 import glob
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ def collect(config: CompareConfig) -> list[Record]:
     """The records of what is compared; NanolmError if there are none."""
     records = from_wandb(config) if config.source == "wandb" else [read_record(folder) for folder in find_runs(config)]
     if not records:
-        place = config.project if config.source == "wandb" else config.runs or config.sweep or config.outputs
+        place = project_of(config) if config.source == "wandb" else config.runs or config.sweep or config.outputs
         raise NanolmError(f"{place}: nothing to compare, no run there; python train.py makes one, train.py -m many")
     return records
 
@@ -142,6 +143,11 @@ def why_unranked(status: Mapping[str, Any]) -> str:
     return "" if scored else "finished without a finite score"
 
 
+def project_of(config: CompareConfig) -> str:
+    """The W&B project that is asked for; W&B itself finds the entity, by WANDB_ENTITY or the account."""
+    return config.project or os.environ.get("WANDB_PROJECT") or "nanolm"
+
+
 def from_wandb(config: CompareConfig, api: Any = None) -> list[Record]:
     """The runs of a W&B project, of one group where `sweep` names it. Bits per document stay in the run folders."""
     if api is None and not has_account():
@@ -153,10 +159,12 @@ def from_wandb(config: CompareConfig, api: Any = None) -> list[Record]:
 
             api = wandb.Api(timeout=30)
         filters = {"group": config.sweep} if config.sweep else {}
-        return [_from_api(run) for run in api.runs(config.project, filters=filters)]
+        return [_from_api(run) for run in api.runs(project_of(config), filters=filters)]
     except Exception as error:  # W&B raises its own errors, those of requests, and ValueError
         line = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise NanolmError(f"source=wandb project={config.project}: {line}; check its name and the network") from error
+        raise NanolmError(
+            f"source=wandb project={project_of(config)}: {line}; check its name and the network"
+        ) from error
 
 
 def _from_api(run: Any) -> Record:
