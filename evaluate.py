@@ -4,10 +4,16 @@ from nanolm.cli.configs import EvaluateConfig
 from nanolm.cli.door import door
 
 
-def main(config: EvaluateConfig) -> None:
-    from nanolm.cli.evaluate import evaluate
+def main(config: EvaluateConfig, overrides: list[str]) -> None:
+    given = vars(config) | {"typed": [override.partition("=")[0] for override in overrides]}
+    if given["benchmark"] is None:
+        from nanolm.cli.evaluate import evaluate
 
-    evaluate(**vars(config))
+        evaluate(**{key: value for key, value in given.items() if key != "benchmark"})
+    else:
+        from nanolm.cli.benchmark import benchmark
+
+        benchmark(**{key: value for key, value in given.items() if key not in ("data", "split", "path")})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nanolm.cli.arguments import of_moved_text
 from nanolm.cli.evaluate import evaluate
 from nanolm.config import plain
 from nanolm.corpus.corpus import fit_tokenizer, load_corpus
@@ -116,6 +117,53 @@ def test_tokens_that_csv_would_trip_over(tmp_path: Path) -> None:
     score = evaluate(str(run), data, outputs=tmp_path, device="cpu")
     tokens = check_files(next((tmp_path / "evaluations").iterdir()), score)
     assert [row["token"] for row in tokens][:3] == ["ann", ",", " "]
+
+
+def test_the_runs_own_text_may_have_moved(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    usual: dict[str, Any] = {"outputs": tmp_path, "device": "cpu"}
+    before = evaluate(str(run), **usual)
+    (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
+    with pytest.raises(DataError, match=r"text\.txt.*; if it has moved, give data\.path=NEW"):
+        evaluate(str(run), **usual)
+    assert evaluate(str(run), path=str(tmp_path / "moved.txt"), **usual).bits.tolist() == before.bits.tolist()
+    (tmp_path / "other.txt").write_text("\n".join(LINES[1:]))
+    with pytest.raises(RunError, match=r"^data\.path=.*other\.txt: not the text .* was trained on; .*data=files"):
+        evaluate(str(run), path=str(tmp_path / "other.txt"), **usual)
+    with pytest.raises(ConfigError, match="leave it or data out"):
+        evaluate(str(run), Files(path="x"), path="x", **usual)
+
+
+def test_the_door_takes_a_moved_path_without_data() -> None:
+    words = ["run=x", "data.path=new.txt"]
+    assert of_moved_text("evaluate", words) == ["run=x", "path=new.txt"]
+    assert of_moved_text("evaluate", [*words, "data=files"]) == [*words, "data=files"]
+    assert of_moved_text("train", [*words, "resume=x"]) == ["data=files", *words, "resume=x"]
+    assert of_moved_text("train", words) == words
+
+
+def test_other_text_is_read_the_way_the_runs_own_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, other = make_run(tmp_path, document="paragraph"), tmp_path / "other.txt"
+    other.write_text("ann met dee\nbob saw eve\n\ncy lost it\n")
+    usual: dict[str, Any] = {"run": str(run), "outputs": tmp_path, "device": "cpu"}
+    score = evaluate(data=Files(path=str(other)), **usual)
+    assert len(score.bytes) == 2
+    assert "data.document=paragraph" in capsys.readouterr().err
+    assert len(evaluate(data=Files(path=str(other)), typed=["data.document"], **usual).bytes) == 3
+    assert len(evaluate(data=Files(path=str(other), document="paragraph"), **usual).bytes) == 2
+    assert not capsys.readouterr().err
+
+
+def test_text_that_comes_split_is_scored_by_its_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path)
+    parts = {"train": "ann met dee\nann met eve", "val": "bob saw eve", "test": "cy lost it\ncy saw it\ncy fed it"}
+    paths: dict[str, Any] = {}
+    for name, text in parts.items():
+        paths[f"{name}_path"] = str(tmp_path / f"{name}.txt")
+        (tmp_path / f"{name}.txt").write_text(text)
+    usual: dict[str, Any] = {"run": str(run), "data": Files(**paths), "outputs": tmp_path, "device": "cpu"}
+    assert [len(evaluate(split=split, **usual).bytes) for split in ("train", "val", "test")] == [2, 1, 3]
+    assert "the test split of data=files" in capsys.readouterr().out
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

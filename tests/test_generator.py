@@ -264,6 +264,16 @@ def test_a_pipe_in_another_encoding_is_one_line_with_a_guess(tmp_path: Path) -> 
         list(piped_lines(file))
 
 
+def test_what_is_told_of_a_texts_end_comes_after_it(
+    outputs: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", sys.stdout)
+    generate("latest", "the dog", Greedy(max_new_tokens=90, min_new_tokens=90), None, outputs)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1].startswith("the dog")
+    assert lines[2].startswith("decode.max_new_tokens=90: the context of 24 was full")
+
+
 def test_jsonl_holds_what_a_program_needs(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = Sample(num_return_sequences=3, max_new_tokens=6)
     generate("latest", "The café", config, 4, outputs, output="jsonl")

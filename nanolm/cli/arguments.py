@@ -30,6 +30,7 @@ REFUSED = {  # keys of Hydra's that mean nothing here
 def ready(verb: str, words: list[str]) -> list[str]:
     """The words of `python VERB.py WORDS` for Hydra. Raises ConfigError."""
     flags, overrides = in_order(words)
+    overrides = of_moved_text(verb, overrides)
     check_flags(verb, flags)
     multirun = bool(SWEEPS.intersection(flags))
     for word in overrides:
@@ -57,6 +58,18 @@ def in_order(words: Iterable[str]) -> tuple[list[str], list[str]]:
         else:
             overrides.append(word)
     return flags, overrides
+
+
+def of_moved_text(verb: str, words: list[str]) -> list[str]:
+    """The overrides with what `data.path=NEW` means where no data is chosen: the run's own text, which has moved."""
+    keys = {word.partition("=")[0] for word in words}
+    if "data.path" not in keys or "data" in keys:
+        return words
+    if verb == "evaluate":
+        return [word.removeprefix("data.") if word.startswith("data.path=") else word for word in words]
+    if verb == "train" and "resume" in keys:
+        return ["data=files", *words]
+    return words
 
 
 def check_flags(verb: str, flags: list[str]) -> None:

@@ -7,7 +7,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -62,6 +62,8 @@ class EvaluateConfig(RunConfig):
 
     data: Optional[DataConfig] = None
     split: str = knob("test", "train | val | test: of the run's own documents")
+    path: Any = knob(None, "the run's own text, where it lies now; data.path= without data= means it too", path=True)
+    benchmark: Optional[str] = knob(None, "a jsonl of minimal pairs (good, bad, field ...), as BLiMP's", path=True)
     precision: str = knob("fp32", "fp32 | bf16: such scores compare with each other only")
     quantize: Optional[str] = knob(None, "bf16 | int8: of the weights")
 
@@ -75,6 +77,16 @@ class AttendConfig(RunConfig):
     seed: Optional[int] = knob(None, "equal seeds, equal texts; null: a new one each time")
     layer: int = knob(1, "of the large picture; counted from 1")
     head: int = knob(1, "of the large picture; counted from 1")
+
+
+@dataclass
+class LookConfig(RunConfig):
+    """What look.py takes; `prompt` arrives verbatim. With `decode`, the text written after it is looked at too."""
+
+    decode: Optional[DecodeConfig] = None
+    prompt: Optional[str] = knob(None, "the text to look at; with decode, what is written after it too")
+    seed: Optional[int] = knob(None, "equal seeds, equal texts; null: a new one each time")
+    documents: int = knob(20, "of val, on which each head and MLP is switched off in turn; 0: none")
 
 
 @dataclass
@@ -124,6 +136,7 @@ VERBS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,
     "attend": AttendConfig,
+    "look": LookConfig,
     "export": ExportConfig,
     "app": AppConfig,
 }

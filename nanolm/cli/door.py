@@ -24,7 +24,7 @@ from nanolm.files import expand_home, user_path
 from nanolm.training.config import TrainConfig
 
 # What Hydra must not parse; `sweep` is also a folder of conf/
-VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "compare": ("sweep", "runs")}
+VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "look": ("prompt",), "compare": ("sweep", "runs")}
 FAULTS = (NanolmError, OmegaConfBaseException, OSError)  # of the user's, or of the machine: told in one line
 BUSY = 0.3  # of the cores at work for others
 # Packages that not everybody installs: the extra of pyproject.toml that brings each
@@ -100,13 +100,15 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
 
 
 def call(verb: str, main: Callable[..., Any], config: Any) -> Any:
-    """Calls the verb. Training also gets the overrides and, with hydra.run.dir=DIR, the folder of its run."""
+    """Calls the verb. Training and evaluation also get the overrides; training, with hydra.run.dir=DIR, its folder."""
     settings = HydraConfig.get()
     folder = None if settings.run.dir == "." else user_path(settings.run.dir)
     if verb == "train":
         return main(config, overrides=list(settings.overrides.task), folder=folder)
     if folder is not None:
         raise ConfigError(f"hydra.run.dir={folder}: only train.py makes a run's folder")
+    if verb == "evaluate":
+        return main(config, overrides=list(settings.overrides.task))
     return main(config)
 
 

@@ -1,13 +1,17 @@
 """The verb behind evaluate.py: bits per byte of any text under a run, and what each of its tokens cost.
 
 In: a run, and its own split or other data. Out: a table on the terminal; tokens.csv and documents.csv.
-Other data is read by the run's normalisation, tokenizer and speller, and every document of it is scored.
+Other data is read by the run's normalisation, tokenizer and speller and parted into documents as the run's own was;
+every document of it is scored, or those of the split that is asked for where it comes split.
 """
 
 import csv
+import sys
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,26 +27,36 @@ from nanolm.scoring.score import Score, encoded_nats, score_nats
 from nanolm.scoring.speller import Speller, spell
 from nanolm.tokenizer.base import Tokenizer
 
+READING = ("document", "separator", "column", "unescape")  # of data=files: what a document is
+
 
 def evaluate(
     run: str,
     data: DataConfig | None = None,
     split: str = "test",
+    path: Any = None,
     outputs: str | Path = "outputs",
     device: str = "auto",
     precision: str = "fp32",
     quantize: str | None = None,
+    typed: Sequence[str] = (),
 ) -> Score:
     """Scores a split of the run's own corpus, or all of `data`; prints the figures and writes the two files.
 
-    The files: outputs/evaluations/<run>-<what>-<8 hex digits>/. Raises NanolmError for whatever the user can mend.
+    path: where the run's own text lies now, if it has moved. typed: the keys of `data` that are meant as they stand,
+    though they may have their default. The files: outputs/evaluations/<run>-<what>-<8 hex digits>/. Raises NanolmError
+    for whatever the user can mend.
     """
     one_of("split", split, ("train", "val", "test"))
+    if path is not None and data is not None:
+        raise ConfigError("path: is where the run's own text lies now; leave it or data out")
     loaded, cache = load_for_scoring(run, outputs, device, precision, quantize), Path(outputs, "cache")
     opened, tokenizer = loaded.run, loaded.tokenizer
-    source = opened.data() if data is None else whole(data, split, tokenizer.normalise)
-    corpus = opened.corpus(cache) if data is None else load_corpus(source, cache, needs=())
-    owner, comes_split = ("its own data", True) if data is None else (f"data={data.label}", is_split(data))
+    if data is None:
+        source, corpus, owner, comes_split = opened.data(), opened.corpus(cache, path), "its own data", True
+    else:
+        source = whole(read_as(opened.data(), data, typed), split, tokenizer.normalise)
+        corpus, owner, comes_split = load_corpus(source, cache, needs=()), f"data={data.label}", is_split(data)
     part = split if comes_split else "train"  # of other data nothing is put aside, unless it comes split
     if not corpus.counts[part]:
         raise ConfigError(f"split={split}: {owner} has no {split} documents; take another split")
@@ -54,18 +68,33 @@ def evaluate(
     nats = encoded_nats(loaded.model, encoded, loaded.model.context, loaded.device, loaded.precision)
     score = score_nats(nats, encoded, nbytes, spelling)
     write_files(folder, encoded, nats, tokenizer, score)
-    scored = f"{f'the {split} split' if comes_split else 'all'} of {owner}"
+    notes = [f"{f'the {split} split' if comes_split else 'all'} of {owner}", f"data.normalise={tokenizer.normalise}"]
+    if loaded.weights != "fp32":
+        notes.append(f"weights in {loaded.weights}")
     if loaded.precision == "bf16":
-        scored = f"{scored} in bf16: not to be compared with scores in fp32"
-    show({"run": opened.folder, "scored": f"{scored}, data.normalise={tokenizer.normalise}"}, score)
+        notes.append("in bf16: not to be compared with scores in fp32")
+    show({"run": opened.folder, "scored": ", ".join(notes)}, score)
     if (known := floor(source, texts, nbytes)) is not None:
         print(f"{'floor':15} {known:.4f} bits per byte")
     print(f"written to {folder}: tokens.csv (nats), documents.csv (bits)")
     return score
 
 
+def read_as(own: DataConfig, data: DataConfig, typed: Sequence[str]) -> DataConfig:
+    """`data` with what a document is and where it stands as in the run's `own`, but for what was typed; says so."""
+    known = {field.name for field in fields(own)} & {field.name for field in fields(data)}
+    taken = {}
+    for name in READING:
+        if name in known and f"data.{name}" not in typed and getattr(own, name) != getattr(data, name):
+            taken[name] = getattr(own, name)
+    if taken:
+        words = " ".join(f"data.{name}={value}" for name, value in taken.items())
+        print(f"read as the run's own text was, with {words}; type another value to change it", file=sys.stderr)
+    return replace(data, **taken)
+
+
 def whole(data: DataConfig, split: str, normalise: str) -> DataConfig:
-    """`data` as the run reads text, every document in one split. ConfigError where the user asked otherwise."""
+    """`data` as the run reads text, nothing put aside. ConfigError where the user asked otherwise."""
     if data.normalise not in (normalise, DataConfig.normalise):
         raise ConfigError(f"data.normalise={data.normalise}: the run reads {normalise} text; leave data.normalise away")
     asked: dict[str, tuple[object, object]] = {"data.maxlen": (data.maxlen, None), "data.limit": (data.limit, None)}

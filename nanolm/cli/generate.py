@@ -55,9 +55,17 @@ def write_text(generator: Generator, prompt: str, decode: DecodeConfig, seed: in
     """Writes the text (as it comes, if it is one) or the texts, a blank line between them, and how fast it went."""
     start, ids = time.perf_counter(), list[int]()
     if decode.num_return_sequences == 1:
-        for piece in generator.stream(prompt, decode, seed, full=True, on_token=ids.append):
-            print(for_terminal(piece), end="", flush=True)
+        text = generator.stream(prompt, decode, seed, full=True, on_token=ids.append)
+        later = list[str]()  # what there is to say of the end comes after it, on a line of its own
+        generator.tell, tell = later.append, generator.tell
+        try:
+            for piece in text:
+                print(for_terminal(piece), end="", flush=True)
+        finally:
+            generator.tell = tell
         print()
+        for line in later:
+            tell(line)
     else:
         [found] = generator.complete([prompt], decode, seed)
         print("\n\n".join(for_terminal(one.text) for one in found), flush=True)

@@ -8,6 +8,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from nanolm.config import build, fill
 from nanolm.corpus.corpus import Corpus, load_corpus
 from nanolm.data.base import DataConfig
-from nanolm.errors import NanolmError, RunError
+from nanolm.errors import ConfigError, DataError, NanolmError, RunError
 from nanolm.files import read_json, sha256, write_json
 from nanolm.locks import try_lock
 from nanolm.model.config import ModelConfig
@@ -123,12 +124,26 @@ class Run:
         """The config of the run's own data."""
         return build("data", self.config.get("data", {}))
 
-    def corpus(self, cache: Path) -> Corpus:
-        """The corpus that it was trained on; NanolmError where the data has gone or changed since."""
-        corpus = load_corpus(self.data(), cache, needs=())
-        if corpus.fingerprint != self.status().get("corpus"):
-            raise RunError(f"{self.folder}: its data has changed since the training; put it back")
-        return corpus
+    def corpus(self, cache: Path, path: Any = None) -> Corpus:
+        """The corpus that it was trained on, which may lie in `path` now; NanolmError where it has gone or changed."""
+        data = self.data()
+        if path is not None:
+            if not hasattr(data, "path"):
+                raise ConfigError(f"data.path={path}: the run's data={data.name} is in no file; leave it out")
+            moved: dict[str, Any] = {"path": path}
+            data = replace(data, **moved)
+        try:
+            corpus = load_corpus(data, cache, needs=())
+        except DataError as error:
+            mend = "" if path or not hasattr(data, "path") else "; if it has moved, give data.path=NEW"
+            raise DataError(f"{error}{mend}") from error
+        if corpus.fingerprint == self.status().get("corpus"):
+            return corpus
+        if path is not None:
+            other = f"to score it as other text, give data={data.name} data.path={path}"
+            raise RunError(f"data.path={path}: not the text that {self.folder} was trained on; {other}")
+        mend = "put it back, or give data.path=COPY of the text as it was"
+        raise RunError(f"{self.folder}: its data has changed since the training; {mend}")
 
     def tokenizer(self) -> Tokenizer:
         """The run's tokenizer; read once."""
