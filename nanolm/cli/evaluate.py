@@ -9,7 +9,7 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 from nanolm.config import one_of
 from nanolm.corpus.corpus import Encoded, encode_corpus, load_corpus
 from nanolm.data.base import DataConfig
+from nanolm.data.files import Files
 from nanolm.errors import ConfigError
 from nanolm.files import fingerprint, make_folder, write_atomic
 from nanolm.runs.load import load_for_scoring
@@ -82,10 +83,11 @@ def evaluate(
 
 def read_as(own: DataConfig, data: DataConfig, typed: Sequence[str]) -> DataConfig:
     """`data` with what a document is and where it stands as in the run's `own`, but for what was typed; says so."""
-    known = {field.name for field in fields(own)} & {field.name for field in fields(data)}
+    if not isinstance(own, Files) or data.name != Files.name:  # a known corpus says itself how it is read
+        return data
     taken = {}
     for name in READING:
-        if name in known and f"data.{name}" not in typed and getattr(own, name) != getattr(data, name):
+        if f"data.{name}" not in typed and getattr(own, name) != getattr(data, name):
             taken[name] = getattr(own, name)
     if taken:
         words = " ".join(f"data.{name}={value}" for name, value in taken.items())
