@@ -156,7 +156,7 @@ def _time(path: Path) -> int:
 def _cores(folder: Path) -> float:
     """The cores that a run computes with; all of the machine's where it doesn't say."""
     try:
-        known = json.loads((folder / "environment.json").read_text())
+        known = json.loads((folder / "environment.json").read_text("utf-8"))
         return float(known["threads"] * known["processes"])
     except (OSError, ValueError, KeyError, TypeError):
         return float(os.cpu_count() or 1)

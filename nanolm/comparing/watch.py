@@ -75,7 +75,7 @@ class Watch:
         folder = self.folder(job)
         (folder / STOP).unlink(missing_ok=True)
         script = Path(__file__).resolve().parents[2] / "train.py"
-        with open(folder / "log.txt", "a") as log:
+        with open(folder / "log.txt", "a", encoding="utf-8") as log:
             command = [sys.executable, str(script), f"resume={folder}"]
             subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         return f"{folder.name}: goes on; what it says is in {folder / 'log.txt'}"
