@@ -44,4 +44,6 @@ class HalvingSweeper(SuccessiveHalving):
 class LocalLauncher(SideBySide):
     """hydra/launcher=local."""
 
-    typed, verb, measure = typed, train, measure_speed
+    typed = staticmethod(typed)
+    verb = staticmethod(train)
+    measure = staticmethod(measure_speed)

@@ -110,12 +110,12 @@ class SideBySide(Launcher):
         task_overrides = [word for word in overrides if not word.startswith("hydra.")]
         folder, split = job_folder(sweep, task_overrides, own), self.split or Split(1)
         say_begun(sweep, folder, until)
-        task = prepare(lambda: type(self).typed(own), folder, split.threads, until)
+        task = prepare(lambda: self.typed(own), folder, split.threads, until)
         if task is None:
             say_ended(sweep, folder)
             return folder, None
         log = folder / "log.txt" if split.jobs > 1 else None
-        return folder, children.start(task.call(type(self).verb), folder, log, gpu(split, slot))
+        return folder, children.start(task.call(self.verb), folder, log, gpu(split, slot))
 
     def choose_split(self, jobs: Sequence[Overrides]) -> None:
         """Settles how many run at once, if that isn't settled: measured on the largest of the jobs."""
@@ -124,13 +124,13 @@ class SideBySide(Launcher):
         configs = []
         for overrides in jobs:
             try:
-                configs.append(type(self).typed(without_hydra(compose(self.context, self.settings, overrides))))
+                configs.append(self.typed(without_hydra(compose(self.context, self.settings, overrides))))
             except (HydraException, OmegaConfBaseException, NanolmError):  # that job's failure, recorded when it starts
                 continue
         if configs:
             largest = max(configs, key=lambda config: config.model.dims**2 * config.model.nblocks)
             cache = Path(largest.outputs) / "cache"
-            self.split = choose_split(largest, len(jobs), type(self).measure, cache)
+            self.split = choose_split(largest, len(jobs), self.measure, cache)
 
 
 def gpu(split: Split, slot: int) -> dict[str, str]:
