@@ -74,6 +74,7 @@ def test_intervals_are_wilsons() -> None:
 def test_the_verb_counts_coverage(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "pairs.jsonl.gz"
     file.write_bytes(gzip.compress("\n".join(map(json.dumps, ROWS)).encode()))
+    assert read_pairs(str(tmp_path / "pairs")) == read_pairs(str(file))
     found = benchmark(str(run.folder), str(file), tmp_path / "out")
     out = capsys.readouterr().out
     assert "1 pairs are the same text twice" in out

@@ -60,8 +60,9 @@ def benchmark(
 
 
 def read_pairs(pattern: str) -> list[Pair]:
-    """The pairs of a jsonl file, plain or packed. DataError names the line that holds none."""
-    [source, *_] = find_sources("benchmark", pattern)
+    """The pairs of a jsonl file, plain or packed; `blimp` is blimp.jsonl.gz too. DataError names a line without one."""
+    known = (name for ending in ("", ".jsonl", ".jsonl.gz") if Path(name := pattern + ending).exists())
+    [source, *_] = find_sources("benchmark", next(known, pattern))
     pairs = []
     for number, line in enumerate(read_lines(source, ReadOptions()), 1):
         if line.isspace():
