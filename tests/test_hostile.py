@@ -149,6 +149,14 @@ def test_a_resumed_stranger_chooses_neither_outputs_nor_uploads(run: Run, tmp_pa
     assert config.outputs == str(tmp_path), "a run that lies in its outputs keeps them"
 
 
+def test_a_stranger_s_run_makes_nobody_fetch_an_address(run: Run, tmp_path: Path) -> None:
+    strange = signed(run, data=run.config["data"] | {"path": "http://127.0.0.1:9/text.txt"})
+    with pytest.raises(RunError, match="isn't fetched because a run says so"):
+        strange.corpus(tmp_path / "cache")
+    with pytest.raises(RunError, match="isn't fetched because a run says so"):
+        resumed(tiny_config(tmp_path, resume=str(strange.folder)), ["epochs=9"])
+
+
 @pytest.mark.parametrize("lie", [{"dims": 2**20}, {"nblocks": 999}, {"context": None}, {"hidden": 2**20}, 5])
 def test_an_export_that_lies_about_its_size_allocates_nothing(run: Run, tmp_path: Path, lie: Any) -> None:
     pytest.importorskip("gradio")

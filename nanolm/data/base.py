@@ -57,6 +57,10 @@ class DataConfig:
         """What there is to say of the documents once they are read, a line each: a better way to read them."""
         return []
 
+    def to_fetch(self) -> list[str]:
+        """The addresses that reading the documents would fetch from."""
+        return []
+
     def signature(self) -> dict[str, Any]:
         """JSON-able identity of the documents: config and, for files, path, size and time."""
         return plain(self)

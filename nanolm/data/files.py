@@ -80,6 +80,13 @@ class Files(DataConfig):
         """What a look at the first file says of how it is read."""
         return propose(self.sources()[0], self._options())
 
+    def to_fetch(self) -> list[str]:
+        """The addresses among the paths whose files are not in the cache."""
+        from nanolm.data.readers.fetch import is_cached  # here: 30 ms that `--cfg job` need not wait for
+
+        every = [pattern for key in ("path", *PATHS.values()) for pattern in _patterns(getattr(self, key))]
+        return [pattern for pattern in every if "://" in pattern and not is_cached(pattern)]
+
     def sources(self) -> list[Source]:
         """The files that are named, each once, those of the splits one after the other; DataError where none is."""
         keys = ["path", *PATHS.values()]

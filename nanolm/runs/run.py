@@ -132,6 +132,8 @@ class Run:
                 raise ConfigError(f"data.path={path}: the run's data={data.name} is in no file; leave it out")
             moved: dict[str, Any] = {"path": path}
             data = replace(data, **moved)
+        else:
+            check_fetches_nothing(self.folder, data)
         try:
             corpus = load_corpus(data, cache, needs=())
         except DataError as error:
@@ -190,3 +192,10 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def check_fetches_nothing(folder: Path, data: DataConfig) -> None:
+    """RunError where the text of a run, perhaps a stranger's, would be fetched from an address that nobody typed."""
+    if addresses := data.to_fetch():
+        mend = f"fetch it by naming it: data.path={addresses[0]}"
+        raise RunError(f"{folder}: its text is at {addresses[0]}, which isn't fetched because a run says so; {mend}")

@@ -13,7 +13,7 @@ from typing import Any
 from nanolm.config import plain
 from nanolm.errors import ConfigError
 from nanolm.runs.find import find_run
-from nanolm.runs.run import Run
+from nanolm.runs.run import Run, check_fetches_nothing
 from nanolm.tracking.base import TrackingConfig
 from nanolm.training.config import TrainConfig, train_config
 
@@ -50,6 +50,8 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
             own = replace(own, data=replace(own.data, **moved))
         elif key in ("device", "outputs"):
             own = replace(own, **{key: getattr(config, key)})
+    if not set(keys) & set(MOVED):
+        check_fetches_nothing(run.folder, own.data)
     return run, replace(own, tracking=resumed_tracking(own.tracking, config.tracking, keys))
 
 

@@ -25,8 +25,8 @@ def fetched(address: str) -> Path:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https"):
         raise DataError(f"{address}: can't read {parts.scheme}:// addresses; download the file and give its path")
-    folder = make_folder(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nanolm"))
-    path = folder / f"{fingerprint(address)}-{Path(parts.path).name or 'file'}"
+    path = cache_path(address)
+    make_folder(path.parent)
     with locked(path.with_name(f"{path.name}.lock")):
         if not path.exists():
             aside = path.with_name(f"{path.name}.part")
@@ -44,3 +44,15 @@ def fetched(address: str) -> Path:
             finally:
                 aside.unlink(missing_ok=True)
     return path
+
+
+def cache_path(address: str) -> Path:
+    """Where the file at an address lies once it is fetched."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nanolm")
+    return folder / f"{fingerprint(address)}-{Path(urlsplit(address).path).name or 'file'}"
+
+
+def is_cached(pattern: str) -> bool:
+    """Whether nothing would have to be fetched for an address, or for what is in a zip at one."""
+    address, inside, _ = pattern.partition(".zip/")
+    return cache_path(address + inside.rstrip("/")).exists()
