@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nanolm import hardware
 from nanolm.config import options
 from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
@@ -165,6 +166,14 @@ def test_stacked_maps_are_orthogonalised_one_by_one() -> None:
     groups = [{"params": [parameter], "parts": (len(parameter),), **common} for parameter in apart]
     MuonOptimizer(groups, *how).step()
     torch.testing.assert_close(together.detach(), torch.cat([parameter.detach() for parameter in apart]))
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_fp32_is_fp32_on_every_machine(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+    monkeypatch.setattr(hardware, "cpu_has", lambda kind: able)
+    assert Muon().build(build()).dtype is None  # type: ignore[attr-defined]
+    low = Muon().build(build(), "bf16").dtype  # type: ignore[attr-defined]
+    assert low == (torch.bfloat16 if able else None)
 
 
 @pytest.mark.slow

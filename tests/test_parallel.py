@@ -30,7 +30,7 @@ from nanolm.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 20
-TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=2 tokenizer.minfreq=2 data=files optim=adamw seed=3"
+TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=2 tokenizer.minfreq=2 data=files seed=3"
 TINY += " data.val=0.15 data.test=0.15 batch_size=6 log_every=1 compile=off precision=fp32 samples=0 tracking=disabled"
 
 
@@ -78,9 +78,13 @@ def kill_rank(process: subprocess.Popen[str], rank: int) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_train_as_one_process_and_hand_on_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("optim", ["adamw", "muon"])
+def test_two_ranks_train_as_one_process_and_hand_on_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str
+) -> None:
     text, outputs = write_documents(tmp_path / "text.txt", 50), tmp_path / "out"
-    words = [*TINY.split(), "model.dropout=0", "accumulate=2", "epochs=1000", f"data.path={text}", f"outputs={outputs}"]
+    words = [*TINY.split(), "model.dropout=0", "accumulate=2", "epochs=1000", f"data.path={text}"]
+    words += [f"optim={optim}", f"outputs={outputs}"]
     with torchrun(*words) as process:
         run = wait_for_steps(process, outputs, STEPS)
         process.terminate()

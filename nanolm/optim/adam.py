@@ -20,7 +20,7 @@ class Adam(OptimConfig):
     schedule: str = "step"
     warmup: float = 0.0
 
-    def build(self, model: Any) -> AdamOptimizer:
+    def build(self, model: Any, precision: str = "fp32") -> AdamOptimizer:
         group = {"params": list(model.parameters()), "lr": self.lr, "base_lr": self.lr}
         group["weight_decay"] = self.weight_decay
         return AdamOptimizer([group], (self.beta1, self.beta2), self.eps, decoupled=False)

@@ -13,5 +13,5 @@ class AdamW(OptimConfig):
 
     name: str = "adamw"
 
-    def build(self, model: Any) -> AdamOptimizer:
+    def build(self, model: Any, precision: str = "fp32") -> AdamOptimizer:
         return AdamOptimizer(adam_groups(self, model), (self.beta1, self.beta2), self.eps)

@@ -46,8 +46,11 @@ class OptimConfig:
         between("optim.step_every", self.step_every, 1)
         between("optim.step_factor", self.step_factor, 0, 1, open_low=True)
 
-    def build(self, model: Any) -> AdamOptimizer:
-        """The optimizer of `model`: its groups carry "lr" and "base_lr", its state holds only tensors."""
+    def build(self, model: Any, precision: str = "fp32") -> AdamOptimizer:
+        """The optimizer of `model`: its groups carry "lr" and "base_lr", its state holds only tensors.
+
+        precision: of the training, fp32 or bf16; for products that the optimizer makes itself.
+        """
         raise NotImplementedError
 
 

@@ -39,7 +39,7 @@ class Muon(OptimConfig):
         super().__post_init__()
         between("optim.momentum", self.momentum, 0, 0.99999)
 
-    def build(self, model: Any) -> AdamOptimizer:
+    def build(self, model: Any, precision: str = "fp32") -> AdamOptimizer:
         import torch
 
         from nanolm.hardware import has_bf16
@@ -51,7 +51,7 @@ class Muon(OptimConfig):
                 matrices.setdefault(stacked.get(id(weight), (weight.shape[0],)), []).append(weight)
         common = {"lr": self.lr, "base_lr": self.lr, "weight_decay": self.weight_decay, "momentum": self.momentum}
         groups = [{"params": weights, "parts": parts, **common} for parts, weights in matrices.items()]
-        dtype = torch.bfloat16 if has_bf16(model.device) else None
+        dtype = torch.bfloat16 if precision == "bf16" and has_bf16(model.device) else None
         return MuonOptimizer(
             groups + adam_groups(self, model, skip="matrix"), (self.beta1, self.beta2), self.eps, dtype=dtype
         )

@@ -100,7 +100,7 @@ def measured_steps(setup: Setup, minutes: float) -> int:
         meter.read(progress)
         per_second = (progress.step - SKIPPED) / (time.perf_counter() - times[SKIPPED])
     setup.model.load_state_dict(weights)
-    setup.optimizer = setup.config.optim.build(setup.model)
+    setup.optimizer = setup.config.optim.build(setup.model, setup.precision)
     if setup.device.type in SYNCHRONOUS:
         speeds = np.diff(tokens)[SKIPPED:] / np.diff(times)[SKIPPED:]
         per_second = float(np.quantile(speeds, 0.75)) * setup.steps_per_epoch / setup.batches.tokens

@@ -121,7 +121,7 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     torch.manual_seed(config.seed)
     affordable(config.model, len(tokenizer), context, device.type)
     model = Transformer(config.model, len(tokenizer), context).to(device)
-    loss, optimizer = data_parallel(Loss(model)), config.optim.build(model)
+    loss, optimizer = data_parallel(Loss(model)), config.optim.build(model, precision)
     setup = Setup(
         config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, loss, optimizer
     )
