@@ -2,7 +2,8 @@
 # pyarrow 26.0.1, 2026-11-28
 # One would have sworn: ParquetFile.iter_batches streams: its memory depends on the batch and on a row group, not on the file.
 # What happens: with pre_buffer, which is on unless told otherwise, Arrow holds the bytes of all row groups while the iterator
-# lives: the peak is above the size of the file and grows with it. pre_buffer=False is flat.
+# lives: the peak is above the size of the file and grows with it. pre_buffer=False is flat. (The documentation says that pre_buffer
+# costs memory, not that it costs the file.)
 # Seen (random text, row groups of 50,000 rows, batches of 1,000):
 #   350,000 rows, 17 MB: peak 21 MB, with pre_buffer=False 8 MB; 700,000 rows, 34 MB: peak 38 MB, with pre_buffer=False 8 MB.
 set -euo pipefail
