@@ -107,7 +107,7 @@ def test_values_are_shown_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"kind": "onnx"}, "format=onnx: must be one of hf, space"),
+        ({"kind": "pickle"}, "format=pickle: must be one of hf, space"),
         ({"push": "nobody"}, "push=nobody: must be user/name"),
         ({"push": "a/../b"}, "push=a/../b: must be user/name"),
         ({"folder": "/dev/null/x"}, "/dev/null/x: can't be made"),

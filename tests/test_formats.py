@@ -37,7 +37,8 @@ def test_it_writes_the_same_text(old: Path) -> None:
 def test_it_scores_the_same_on_its_own_text(old: Path) -> None:
     status = Run.open(old).status()
     for split in ("val", "test"):
-        assert evaluate(str(old), None, split, Path("out")).bpb == pytest.approx(status[f"{split}_bpb"], rel=1e-4)
+        score = evaluate(str(old), None, split, outputs=Path("out"))
+        assert score.bpb == pytest.approx(status[f"{split}_bpb"], rel=1e-4)
 
 
 def test_it_goes_on_and_others_start_from_it(old: Path) -> None:
