@@ -2,7 +2,7 @@
 # wandb 0.31.0, offline, 2026-11-28
 # One would have sworn: what log() was given survives a kill of the training process, as a second process (wandb-core) takes it and
 # writes it down.
-# What happens: wandb-core brings small writes to the disk every 15 seconds. When the training process gets a SIGKILL (out of
+# What happens: wandb-core writes when its buffer fills (100 steps at once do that) or every 15 seconds. When the training process gets a SIGKILL (out of
 # memory, a job's time limit), wandb-core ends too, without writing what it holds: of a run of 8 seconds nothing is left, not even
 # its name and config. The setting x_transaction_log_flush_interval=0.5 keeps it.
 # Seen: finished: 3790 bytes; killed: 7 bytes; killed, with the setting: 3631 bytes.
