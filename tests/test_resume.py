@@ -210,7 +210,9 @@ def test_more_epochs_go_on_from_the_end(tmp_path: Path, capsys: pytest.CaptureFi
     for how in budgets:
         value = train(tiny_config(tmp_path, resume=str(folder), **how), [f"{key}=1" for key in how])
         assert value == Run.open(folder).status()["val_bpb"]
-        assert capsys.readouterr().out.splitlines()[0].startswith(f"{folder}: is complete, {value:.4f} bits per byte")
+        first_line, second_line = capsys.readouterr().out.splitlines()
+        assert first_line.startswith(f"{folder}: is complete, {value:.4f} bits per byte")
+        assert second_line.endswith(f"train.py resume={folder} epochs=2")
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}, "nothing is done"
     with pytest.raises(NanolmError, match="give a larger budget"):
         train(tiny_config(tmp_path, resume=str(folder), epochs=0.5), ["epochs=0.5"])

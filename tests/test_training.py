@@ -281,6 +281,14 @@ def test_without_a_test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "run" / "test_bits.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "larger"),
+    [({"tokens": 3000}, "tokens=6000"), ({"minutes": 1.5}, "minutes=3"), ({"epochs": 0.5}, "epochs=1")],
+)
+def test_the_next_budget_is_of_the_same_kind(given: dict[str, Any], larger: str) -> None:
+    assert TrainConfig(**given).larger_budget == larger
+
+
 def test_a_config_survives_json(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, tags=["a"], minutes=2.0, run_name="${oc.env:HOME}")
     again: TrainConfig = train_config(json.loads(json.dumps(plain(config))))

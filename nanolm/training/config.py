@@ -73,6 +73,15 @@ class TrainConfig:
                 "resume and init are both given: resume goes on with a run, init starts a new one from it"
             )
 
+    @property
+    def larger_budget(self) -> str:
+        """Twice the budget, in what it was given in: `tokens=40000`."""
+        if self.minutes is not None:
+            return f"minutes={2 * self.minutes:g}"
+        if self.tokens is not None:
+            return f"tokens={2 * self.tokens}"
+        return f"epochs={2 * self.epochs:g}"
+
 
 def train_config(values: Mapping[str, Any]) -> TrainConfig:
     """A TrainConfig from the plain dict of a config.json: nothing is interpolated, unknown keys are errors."""

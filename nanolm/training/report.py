@@ -134,6 +134,6 @@ def show(console: Console, session: Session, figures: dict[str, Any], samples: l
         "\nnext:",
         f'  python generate.py run={folder} prompt="{" ".join(samples[0][1].split()[:2]) if samples else ""}"',
         f"  python evaluate.py run={folder} data=files data.path=mine.txt",
-        f"  python train.py resume={folder} epochs={2 * max(1, round(figures['epochs']))}",
+        f"  python train.py resume={folder} {session.setup.config.larger_budget}",
     ]
     print(*map(escape_controls, lines), sep="\n")

@@ -90,9 +90,8 @@ def held(run: Run) -> AbstractContextManager[None]:
 def say_complete(run: Run, config: TrainConfig) -> float:
     """Says that there is nothing to do, and how to go on; the run's best val bits per byte."""
     status = run.status()
-    epochs = 2 * max(1, round(status.get("epochs", config.epochs)))
     print(f"{run.folder}: is complete, {status['val_bpb']:.4f} bits per byte on val; nothing is done")
-    print(f"a larger budget goes on with it, as in: python train.py resume={run.folder} epochs={epochs}")
+    print(f"a larger budget goes on with it, as in: python train.py resume={run.folder} {config.larger_budget}")
     return float(status["val_bpb"])
 
 
