@@ -213,6 +213,15 @@ def test_flags_may_stand_anywhere() -> None:
             ready("generate", [flag, "seed=1,2"])
 
 
+@pytest.mark.parametrize("word", ["hydra/sweeper=halving", "hydra.sweeper.eta=2", "hydra/launcher=joblib"])
+def test_what_is_about_a_sweep_needs_one(word: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{word}: is about a sweep; add -m$"):
+        ready("train", [word])
+    with pytest.raises(ConfigError, match=rf"^{word}: only train\.py sweeps$"):
+        ready("generate", [word])
+    assert ready("train", [word, "--cfg", "hydra"])[-1] == word
+
+
 def test_the_values_of_a_sweep_are_read_one_by_one() -> None:
     assert swept("run_name=1e5,'a, b',None") == ["1e5", "a, b", None]
     assert swept("prompts=[a b,c],[1_0]") == [["a b", "c"], ["1_0"]]

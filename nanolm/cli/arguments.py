@@ -20,6 +20,7 @@ ALONE |= {"-sc", "--shell-completion"}
 LOOKS = {"-c", "--cfg", "-h", "--help", "--info=all"}  # at a configuration, without a run
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"}
 WITH_VALUE |= {"--experimental-rerun"}
+OF_SWEEPS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
 NO_OPTION = re.compile(r"[-+.\d{\[]|(true|false|nan|inf)$", re.IGNORECASE)
 REFUSED = {  # keys of Hydra's that mean nothing here
     "hydra.job.chdir": "can't be changed: all paths are read from the folder of the call",
@@ -34,6 +35,10 @@ def ready(verb: str, words: list[str]) -> list[str]:
     check_flags(verb, flags)
     multirun = bool(SWEEPS.intersection(flags))
     for word in overrides:
+        if word.startswith(OF_SWEEPS) and not multirun and not LOOKS.intersection(flags):
+            raise ConfigError(
+                f"{word}: is about a sweep; add -m" if verb == "train" else f"{word}: only train.py sweeps"
+            )
         check_word(verb, word)
         check_option(word, overrides, multirun or bool(LOOKS.intersection(flags)))
     return [*flags, *(read_override(verb, word, multirun) for word in overrides)]
