@@ -174,6 +174,8 @@ def test_official_splits_need_train_and_val(tmp_path: Path) -> None:
             ConfigError, match=r"give data\.path=FILE alone, or data\.train_path, val_path and test_path"
         ):
             Files(**given)
+    with pytest.raises(ConfigError, match=r"data\.path: goes without data\.train_path; .*data=files data\.path=FILE"):
+        Files(path="a", train_path="b", val_path="c")
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 9])

@@ -194,7 +194,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     run = make_run(tmp_path, split="tail")
-    with pytest.raises(ConfigError, match="split=test: its own data has no test documents"):
+    with pytest.raises(ConfigError, match="split=test: its own data has no test documents; take split=val"):
         evaluate(str(run), outputs=tmp_path, device="cpu")
 
 

@@ -60,7 +60,9 @@ def evaluate(
         corpus, owner, comes_split = load_corpus(source, cache, needs=()), f"data={data.label}", is_split(data)
     part = split if comes_split else "train"  # of other data nothing is put aside, unless it comes split
     if not corpus.counts[part]:
-        raise ConfigError(f"split={split}: {owner} has no {split} documents; take another split")
+        raise ConfigError(
+            f"split={split}: {owner} has no {split} documents; take split={'train' if split == 'val' else 'val'}"
+        )
     texts, nbytes, encoded = corpus.texts(part), corpus.nbytes(part), encode_corpus(corpus, tokenizer, cache)[part]
     spelling = spell(texts, tokenizer, Speller.load(opened.file("speller.json")), corpus.charge_unk)
     what, place = split if data is None else data.label, opened.folder.resolve()

@@ -49,6 +49,11 @@ class Files(DataConfig):
             raise ConfigError(f"data.encoding={self.encoding}: no such encoding; as utf-16, cp1252, gb18030")
         given = [key for key in ("path", *PATHS.values()) if getattr(self, key) is not None]
         if given != ["path"] and given not in (["train_path", "val_path"], ["train_path", "val_path", "test_path"]):
+            if "path" in given and "train_path" in given:
+                split = "data.train_path, data.val_path and data.test_path are for a text that comes split"
+                raise ConfigError(
+                    f"data.path: goes without data.train_path; {split}, data=files data.path=FILE for one file"
+                )
             keys = ", ".join(f"data.{key}" for key in given) or "data.path=None"
             raise ConfigError(f"{keys}: give data.path=FILE alone, or data.train_path, val_path and test_path")
         for key in given:
