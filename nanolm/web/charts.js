@@ -222,3 +222,10 @@ class Charts {
     return null;
   }
 }
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}

@@ -33,13 +33,6 @@ function sortable(table, rows) {
   });
 }
 
-function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
 function card(run) {
   const made = element("div", undefined, "card"), details = element("details");
   details.append(element("summary", "configuration"), element("pre", run.config));

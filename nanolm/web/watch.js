@@ -6,13 +6,6 @@ said.id = "said";
 said.setAttribute("role", "status");
 document.body.append(said);
 
-function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
 function duration(seconds) {
   if (seconds === null) return "";
   const whole = Math.round(seconds), parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
