@@ -33,7 +33,9 @@ Row = tuple[str, float, float, float, float, int]
 
 def main(words: list[str]) -> None:
     """Both races and the table."""
-    path = Path(words.pop(0)) if words and Path(words[0]).is_file() else TEXT
+    path = Path(words.pop(0)) if words and "=" not in words[0] else TEXT
+    if not path.is_file():
+        raise SystemExit(f"race.py: {path}: no such file; make race TEXT=tinyshakespeare.txt names yours")
     steps = [word.partition("=")[2] for word in words if word.startswith("steps=")]  # for a trial
     words = [word for word in words if not word.startswith("steps=")]
     packed = path.read_bytes()
