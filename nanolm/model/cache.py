@@ -49,6 +49,11 @@ class Cache:
 
         Raises ConfigError where they exceed the context.
         """
+        per_block = (table.unbind(0) for table in self.tables(tokens))
+        return [Columns(*of_block) for of_block in zip(*per_block, strict=True)]
+
+    def tables(self, tokens: int) -> Columns:
+        """The same for all blocks at once, which stand in front: (nblocks, batch, kv_heads, N, head_dims)."""
         start, end = self.length, self.length + tokens
         check_fits(self.context, end)
         if end > self.keys.shape[3]:
@@ -56,8 +61,7 @@ class Cache:
             self.keys, self.values = (_with_room(old[:, :, :, :start], room) for old in (self.keys, self.values))
         self.length = end
         keys, values = self.keys[:, :, :, :end], self.values[:, :, :, :end]
-        tables = (keys, values, keys[:, :, :, start:], values[:, :, :, start:])
-        return [Columns(*of_block) for of_block in zip(*(table.unbind(0) for table in tables), strict=True)]
+        return Columns(keys, values, keys[:, :, :, start:], values[:, :, :, start:])
 
     def select(self, index: Tensor) -> None:
         """Row i becomes what row index[i] was; index may be shorter or longer than the batch."""

@@ -6,6 +6,7 @@ evaluation (parameters stay fp32), `model.to(torch.bfloat16)` for generation. `m
 loss stays outside.
 """
 
+from collections.abc import Callable
 from typing import Optional
 
 import torch
@@ -16,7 +17,7 @@ from nanolm.model.cache import Cache, Columns
 from nanolm.model.config import ModelConfig, check_fits
 from nanolm.model.layers import MLP, Dropout, Embedding, make_norm
 from nanolm.model.loss import compute_dtype, linear_cross_entropy, target_nats
-from nanolm.model.positions import make_positions, places
+from nanolm.model.positions import Angles, make_positions, places
 from nanolm.model.width import Kind, initialise, kinds, last_gain
 
 
@@ -45,6 +46,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
         super().__init__()
         self.config, self.vocab_size, self.context = config, vocab_size, context
+        self.recorded: Optional[Callable[[Transformer, Tensor, Cache], Tensor]] = None  # does the steps of one token
         self.embedding = Embedding(vocab_size, config.dims)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.nblocks))
@@ -73,16 +75,18 @@ class Transformer(nn.Module):
         """
         tokens, past, starts = ids.shape[1], cache.length if cache else 0, cache.starts if cache else None
         check_fits(self.context, past + tokens)
-        x = self.embedding(ids)
-        x = x.to(compute_dtype(x))
-        where = places(tokens, past + tokens, starts, ids.device)
-        x = self.dropout(self.positions.add(x, where))
-        angles, mask = self.positions.angles(x, where), self.positions.mask(x, past + tokens, starts)
-        inputs = AttentionInputs(angles, mask, attentions)
+        x, angles = self.embed(ids, places(tokens, past + tokens, starts, ids.device))
+        inputs = AttentionInputs(angles, self.positions.mask(x, past + tokens, starts), attentions)
         columns = cache.columns(tokens) if cache else [None] * len(self.blocks)
         for block, of_block in zip(self.blocks, columns, strict=True):
             x = block(x, inputs, of_block)
         return x if self.norm is None else self.norm(x)
+
+    def embed(self, ids: Tensor, where: slice | Tensor) -> tuple[Tensor, Optional[Angles]]:
+        """ids (B, T) at the positions `where` -> what the first block reads (B, T, dims), and the rotary angles."""
+        x = self.embedding(ids)
+        x = self.dropout(self.positions.add(x.to(compute_dtype(x)), where))
+        return x, self.positions.angles(x, where)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., dims) -> float32 (..., V)."""
@@ -101,6 +105,8 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """Reads the next tokens (B, T) of each row into the cache; float32 logits (B, V) of what follows."""
+        if self.recorded is not None and ids.shape[1] == 1:
+            return self.recorded(self, ids, cache)
         return self.logits(self(ids, cache)[:, -1])
 
     def new_cache(self, batch: int, starts: Optional[Tensor] = None) -> Cache:

@@ -1,120 +1,118 @@
-"""Blocks that read one new token in one call into torch: Python's part in small operations is half of an int8 step.
+"""Steps that read one new token in one call into torch: Python's part in small operations is half of an int8 step.
 
-In: a Transformer on a CPU whose weights are not to change any more. Out: the same, to the bit, in less time.
-torch.jit records what the first block does, in about 30 ms; the others get the recording with their own weights in it.
-torch means to drop it one day in favour of compilers, which take seconds for a start. Where it can't be had, a line on
-stderr says so, and the blocks stay as they were.
+In: a Transformer on a CPU whose weights are not to change any more. Out: its `step`, to the bit, in less time.
+torch.jit records what the first block does, gives each other block the recording with that block's weights in it, and
+records the whole step over these: 40 to 70 ms in all. torch means to drop it one day in favour of compilers, which take
+seconds for a start. Where it can't be had, a line on stderr says so, and the steps stay as they were.
 """
 
 import copy
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple, Optional
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nanolm.model.attention import AttentionInputs
-from nanolm.model.cache import Columns
+from nanolm.model.cache import Cache, Columns
 from nanolm.model.fast.packed import FEW, lay_out
-from nanolm.model.transformer import Block, Transformer
+from nanolm.model.positions import places
+from nanolm.model.transformer import Transformer
 
-AFTER = 100  # steps: torch optimizes a recording then, which takes 60 ms and makes small models a tenth faster
-Step = Callable[..., Tensor]  # (x (B, 1, dims), the tensors of AttentionInputs and Columns that there are) -> like x
+AFTER = 100  # steps: torch optimizes a recording then, which takes 50 ms and makes small models faster by 7%
+Step = Callable[..., Tensor]
 
 
 class Kind(NamedTuple):
     """What a recording holds for: steps that differ in it take other operations."""
 
     few: bool  # rows: the products of Packed
-    turned: bool  # by rotary angles
     masked: bool
 
-    def unpack(self, tensors: tuple[Tensor, ...]) -> tuple[AttentionInputs, Columns]:
-        """What the tensors of a step stand for: a recording takes tensors alone."""
-        left = list(tensors)
-        angles = (left.pop(0), left.pop(0)) if self.turned else None
-        mask = left.pop(0) if self.masked else None
-        return AttentionInputs(angles, mask), Columns(*left)
 
-
-class RecordedBlock(Block):
-    """The block, its parts under the same names; its steps of one token run as recorded."""
-
-    def __init__(self, block: Block, recorder: "Recorder") -> None:
-        nn.Module.__init__(self)
-        self.pre, self.recorder = block.pre, recorder
-        self.calls = 0
-        self.steps: dict[Kind, Optional[Step]] = {}  # None: not recorded, for a reason that was told
-        for name, part in block.named_children():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor, inputs: AttentionInputs, columns: Optional[Columns] = None) -> Tensor:
-        if columns is None or x.shape[1] > 1 or inputs.attentions is not None or torch.is_grad_enabled():
-            return super().forward(x, inputs, columns)
-        kind = Kind(len(x) in FEW, inputs.angles is not None, inputs.mask is not None)
-        tensors = (*(inputs.angles or ()), *([] if inputs.mask is None else [inputs.mask]), *columns)
-        step = self.steps.get(kind)
-        if step is not None:
-            self.calls += 1
-            if self.calls > AFTER:
-                return step(x, *tensors)
-            with torch.jit.optimized_execution(False):
-                return step(x, *tensors)
-        out = super().forward(x, inputs, columns)
-        if kind not in self.steps:
-            self.steps[kind] = self.recorder.step(self, kind, (x, *tensors), out)
-        return out
-
-
-class Recorder:
-    """Makes the recordings of one model: one of each kind, and a copy of it for every block."""
+class RecordedSteps:
+    """What Transformer.step does with ids (B, 1); each kind of step is recorded at its first."""
 
     def __init__(self) -> None:
-        self.recordings: dict[Kind, Any] = {}
+        self.steps: dict[Kind, Step] = {}  # one that could not be recorded stays as it was
+        self.calls = 0
         self.works = True
         self.lock = threading.Lock()  # torch records one module at a time
 
-    def step(self, block: Block, kind: Kind, given: tuple[Tensor, ...], out: Tensor) -> Optional[Step]:
-        """The recorded step of a block that makes `out` of `given`; None where it can't be had."""
-        with self.lock:
-            if not self.works:
-                return None
-            try:
-                step = self._step(block, kind, given)
-            except (RuntimeError, AttributeError) as error:  # what torch.jit can't do, or has no longer
-                self._give_up(str(error).strip().split("\n")[0])
-                return None
+    def __call__(self, model: Transformer, ids: Tensor, cache: Cache) -> Tensor:
+        """Reads the next token of each row into the cache; float32 logits (B, V). Raises ConfigError: no room."""
+        past, starts = cache.length, cache.starts
+        where = torch.full((1,), past) if starts is None else places(1, past + 1, starts, ids.device)
+        mask = model.positions.mask(cache.keys.new_empty(1, 1, 0), past + 1, starts)
+        given = (ids, where, *cache.tables(1), *([] if mask is None else [mask]))
+        kind = Kind(len(ids) in FEW, mask is not None)
+        if kind not in self.steps:
+            with self.lock:
+                if kind not in self.steps:
+                    self.steps[kind] = self._step(model, kind, given)
+        self.calls += 1
+        if self.calls > AFTER:
+            return self.steps[kind](*given)
         with torch.jit.optimized_execution(False):
-            if torch.equal(step(*given), out):
-                return step
-        self._give_up("they come out differently")
-        return None
+            return self.steps[kind](*given)
 
-    def _step(self, block: Block, kind: Kind, given: tuple[Tensor, ...]) -> Step:
-        if kind not in self.recordings:
-            with warnings.catch_warnings(action="ignore"):  # that it will be dropped; that sizes are taken as they are
-                self.recordings[kind] = torch.jit.trace(_Flat(block, kind), given, check_trace=False)
-        module = copy.copy(self.recordings[kind]._c)  # shares the recorded operations
-        for name, weight in weights(block).items():
-            module.setattr(name, weight)
-        step: Step = module._get_method("forward")
-        return step
+    def _step(self, model: Transformer, kind: Kind, given: tuple[Tensor, ...]) -> Step:
+        """The recorded step of a model, tried on `given`."""
+        plain = _Step(model, [partial(read, block, kind.masked) for block in model.blocks])
+        if not self.works:
+            return plain
+        expected = plain(*given)
+        try:
+            step = recording(model, kind, given)
+        except (RuntimeError, AttributeError) as error:  # what torch.jit can't do, or has no longer
+            return self._given_up(plain, str(error).strip().split("\n")[0])
+        with torch.jit.optimized_execution(False):
+            same = torch.equal(step(*given), expected)  # what they write into the cache is the same, too
+        return step if same else self._given_up(plain, "they come out differently")
 
-    def _give_up(self, reason: str) -> None:
+    def _given_up(self, plain: Step, reason: str) -> Step:
         self.works = False
         line = f"steps can't be recorded, so writing takes longer ({reason}); recorded=false leaves them as they are"
         print(line, file=sys.stderr)
+        return plain
 
 
-class _Flat(nn.Module):
+def read(block: nn.Module, masked: bool, x: Tensor, *tensors: Tensor) -> Tensor:
+    """What a block makes of x (B, 1, dims); a recording takes tensors alone: angles if any, mask if any, Columns."""
+    angles_and_mask, columns = list(tensors[:-4]), Columns(*tensors[-4:])
+    mask = angles_and_mask.pop() if masked else None
+    angles = (angles_and_mask[0], angles_and_mask[1]) if angles_and_mask else None
+    out: Tensor = block(x, AttentionInputs(angles, mask), columns)
+    return out
+
+
+class _Step(nn.Module):
+    """ids (B, 1), their positions, the Columns of all blocks, a mask if any -> logits (B, V)."""
+
+    def __init__(self, model: Transformer, blocks: Sequence[Step]) -> None:
+        super().__init__()
+        self.plain, self.blocks = (model,), blocks  # the model is not registered: torch would look at its blocks, too
+        self.embedding, self.positions = model.embedding, model.positions
+        self.norm, self.output = model.norm, model.output
+
+    def forward(self, ids: Tensor, where: Tensor, *tensors: Tensor) -> Tensor:
+        [model], tables, mask = self.plain, tensors[:4], tensors[4:]
+        x, angles = model.embed(ids, where)
+        for block, columns in zip(self.blocks, zip(*(table.unbind(0) for table in tables), strict=True), strict=True):
+            x = block(x, *(angles or ()), *mask, *columns)
+        return model.logits((x if model.norm is None else model.norm(x))[:, -1])
+
+
+class _FlatBlock(nn.Module):
     """A block's step, its weights as attributes without a hierarchy, so that others can be put in their place."""
 
-    def __init__(self, block: Block, kind: Kind) -> None:
+    def __init__(self, block: nn.Module, masked: bool) -> None:
         super().__init__()
-        self.plain = (block, kind)  # not registered
+        self.plain = partial(read, block, masked)  # not registered
         for name, weight in weights(block).items():
             if isinstance(weight, Tensor):
                 self.register_buffer(name, weight)
@@ -122,11 +120,27 @@ class _Flat(nn.Module):
                 setattr(self, name, weight)
 
     def forward(self, x: Tensor, *tensors: Tensor) -> Tensor:
-        block, kind = self.plain
-        return Block.forward(block, x, *kind.unpack(tensors))
+        return self.plain(x, *tensors)
 
 
-def weights(block: Block) -> dict[str, Any]:
+def recording(model: Transformer, kind: Kind, given: tuple[Tensor, ...]) -> Step:
+    """The step of `given` as torch recorded it. Raises RuntimeError and AttributeError."""
+    ids, where, *tensors = given
+    x, angles = model.embed(ids, where)
+    of_block = (x, *(angles or ()), *tensors[4:], *(table[0] for table in tensors[:4]))
+    with warnings.catch_warnings(action="ignore"):  # that it will be dropped; that sizes are taken as they are
+        first = torch.jit.trace(_FlatBlock(model.blocks[0], kind.masked), of_block, check_trace=False)
+        blocks = nn.ModuleList()
+        for block in model.blocks:
+            module = copy.copy(first._c)  # shares the recorded operations
+            for name, weight in weights(block).items():
+                module.setattr(name, weight)
+            blocks.append(torch.jit._recursive.wrap_cpp_module(module))
+        step: Step = torch.jit.trace(_Step(model, blocks), given, check_trace=False)
+    return step
+
+
+def weights(block: nn.Module) -> dict[str, Any]:
     """All tensors of a block, and int8 matrices as fbgemm has them, by names without dots."""
     found: dict[str, Any] = dict(block.named_parameters()) | dict(block.named_buffers())
     for name, part in block.named_modules():
@@ -140,5 +154,4 @@ def ready_to_write(model: Transformer, recorded: bool = True) -> None:
     """Lays out the weights of a model that will not learn any more; `recorded`: has its steps recorded on a CPU."""
     lay_out(model)
     if recorded and model.device.type == "cpu":
-        recorder = Recorder()
-        model.blocks = nn.ModuleList(RecordedBlock(block, recorder) for block in model.blocks)
+        model.recorded = RecordedSteps()
