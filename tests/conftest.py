@@ -1,4 +1,5 @@
-"""What several tests share: a real browser, one precision on every machine, and no GPU, whose sums promise no bits.
+"""What several tests share: a real browser, a machine without a W&B account, one precision, and no GPU, whose sums promise
+no bits.
 
 `precision=auto` means fp32 in the tests, whatever the CPU has; NANOLM_TEST_PRECISION=bf16 makes it bf16, right on any
 CPU and slow on most.
@@ -8,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,14 @@ def pytest_configure() -> None:
     if PRECISION not in ("fp32", "bf16"):
         pytest.exit(f"NANOLM_TEST_PRECISION={PRECISION}: must be fp32 or bf16", returncode=4)
     hardware.cpu_has = lambda kind: PRECISION == "bf16" if kind == "bf16" else instructions(kind)  # type: ignore[assignment]
+
+
+@pytest.fixture
+def no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, no account, no W&B variables of the machine's."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Tracking: every option logs the same rows, and none gets in the way of training; TensorBoard."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -22,13 +21,7 @@ from nanolm.training.metrics import COLUMNS
 from nanolm.training.resume import resumed
 from nanolm.training.train import train
 
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, no account, no W&B variables of the machine's."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+pytestmark = pytest.mark.usefixtures("no_wandb_account")
 
 
 def info(folder: Path, **fields: Any) -> RunInfo:
