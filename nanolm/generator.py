@@ -125,7 +125,7 @@ class Generator:
                 on_token(token)
                 yield token
 
-        return itertools.chain([text] * full, pieces(self.tokenizer, ids, tokens()))
+        return itertools.chain([text] if full else [], pieces(self.tokenizer, ids, tokens()))
 
     @torch.inference_mode()
     def stream_ids(self, config: DecodeConfig, ids: list[int], seed: int) -> Iterator[tuple[int, int]]:

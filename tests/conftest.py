@@ -1,5 +1,6 @@
-"""What several tests share: a real browser, a machine without a W&B account, one precision, and no GPU, whose sums promise
-no bits.
+"""What several tests share: a real browser, a machine without a W&B account, one precision, and no GPU.
+
+A GPU's sums promise no bits.
 
 `precision=auto` means fp32 in the tests, whatever the CPU has; NANOLM_TEST_PRECISION=bf16 makes it bf16, right on any
 CPU and slow on most.

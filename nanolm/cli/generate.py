@@ -1,8 +1,7 @@
 """The verb behind generate.py: prompts from the command line or the terminal, text to stdout, all else to stderr.
 
 In: the name of a run, a prompt (or none: it asks), a decoding config. Out: text, as it comes where it is a single one;
-or a line of JSON for each text, for programs.
-What a terminal might obey is shown as an escape.
+or a line of JSON for each text, for programs. What a terminal might obey is shown as an escape.
 """
 
 import codecs

@@ -1,7 +1,7 @@
 """Where a token stands, told to the model in one of four ways: a class each.
 
 In: the columns of the new tokens. Out: what is added to the embedding, the turns of queries and keys, and the mask of
-the scores, which may be a bias. Knows no ids. A new way is a class here and its name in `config.POSITIONS`.
+the scores, which may be a bias. Knows no ids. A new way is a class and its name in `WAYS`, and in `config.POSITIONS`.
 Shapes: B rows, T new tokens, N tokens to look at (T, or all in the cache).
 """
 

@@ -57,8 +57,7 @@ def job_folder(sweep: SweepFolder, overrides: list[str], node: DictConfig) -> Pa
 
 
 def prepare(config: Callable[[], Any], folder: Path, threads: int | None, until: float) -> Task | None:
-    """The job's task; None if there is none: it is finished, or can't be begun, which is
-    recorded in its folder."""
+    """The job's task; None if there is none: it is finished, or can't be begun, which its folder says then."""
     try:
         return next_task(config(), folder, threads, until)
     except (NanolmError, OSError) as error:

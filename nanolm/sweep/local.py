@@ -52,9 +52,9 @@ class SideBySide(Launcher):
 
     def __init__(self, n_jobs: Optional[int] = None) -> None:
         between("hydra.launcher.n_jobs", n_jobs, 1)
-        self.n_jobs, self.split = n_jobs, None if n_jobs is None else Split(n_jobs, max(1, CORES // n_jobs))
-        if n_jobs == 1:
-            self.split = Split(1)
+        self.split: Split | None = None
+        if n_jobs is not None:
+            self.split = Split(n_jobs, max(1, CORES // n_jobs)) if n_jobs > 1 else Split(1)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `launch`."""
