@@ -26,7 +26,7 @@ from nanolm.generator import load
 from nanolm.model.config import ModelConfig
 from nanolm.runs.run import Run
 from nanolm.training.config import TrainConfig
-from nanolm.training.plan import flops
+from nanolm.training.plan import flops_per_token
 from nanolm.training.setup import Setup, set_up
 from nanolm.training.step import gradient
 from nanolm.training.train import train
@@ -209,7 +209,7 @@ def training(bench: Bench) -> None:
             memory = 0.0 if bench.dry else torch.cuda.max_memory_allocated() / 1e6
             seen = len({batch.ids.shape for batch, _ in zip(upcoming(setup), range(200), strict=False)})
             waits = syncs(setup, batches) if way == "eager" else 0
-            share = flops(setup) * rate / peak
+            share = flops_per_token(setup) * rate / peak
             print(f"| {shape} | {way} | {rate:,.0f} | {share:.1%} | {memory:,.0f} | {seen} | {waits} |", flush=True)
 
 

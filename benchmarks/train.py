@@ -23,7 +23,7 @@ from nanolm.decode.greedy import Greedy
 from nanolm.hardware import cpu_has
 from nanolm.model.config import IGNORE, ModelConfig
 from nanolm.training.config import TrainConfig
-from nanolm.training.plan import compile_model, flops
+from nanolm.training.plan import compile_model, flops_per_token
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup, set_up
 from nanolm.training.step import Meter, gradient, take_step
@@ -171,7 +171,10 @@ def main() -> None:
         ways[f"nanolm, {best.precision}, compiled"] = ours(best, upcoming(best), compiled=True)
         rates = compare(ways, "tokens/s")
         muons = 1 - rates["nanolm, fp32, muon"] / rates["nanolm, fp32, gradient alone"]
-        achieved, limit = flops(best) * [*rates.values()][-1] / 1e9, limits[f"{best.precision} matrix product"]
+        achieved, limit = (
+            flops_per_token(best) * [*rates.values()][-1] / 1e9,
+            limits[f"{best.precision} matrix product"],
+        )
         print(f"\nMuon's share of its step: {muons:.0%}. Compiled: {achieved:,.0f} GFLOP/s of the model's arithmetic,")
         print(f"{achieved / limit:.0%} of the machine's {best.precision} matrix rate.\n\nStarting, seconds:")
         words = ["model=small", "tracking=disabled", f"outputs={place}", "samples=0", "data.plots=5000"]

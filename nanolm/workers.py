@@ -73,7 +73,7 @@ def _do(item: Any) -> Any:
     return _work(item)
 
 
-def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+def in_blocks(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in lists of about BLOCK characters."""
     block, size = list[str](), 0
     for text in texts:
@@ -89,6 +89,6 @@ def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
 def count(cut: Callable[[str], Sequence[str]], texts: Iterable[str]) -> Counter[str]:
     """How often each piece occurs in the texts."""
     total: Counter[str] = Counter()
-    for part in spread(lambda block: Counter(chain.from_iterable(map(cut, block))), blocks(texts)):
+    for part in spread(lambda block: Counter(chain.from_iterable(map(cut, block))), in_blocks(texts)):
         total.update(part)
     return total

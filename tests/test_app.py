@@ -166,11 +166,11 @@ def test_likelihoods_are_those_of_the_text_written(models: Models) -> None:
     for row in rows:
         assert 0 < sum(share for _, share in row["top"]) <= 1.0001
         assert row["rank"] > look.TOP or row["top"][row["rank"] - 1][0] == row["token"]
-    likelihood, attention = look.look(models, "words", text.prompt + text.new, [text])
+    likelihood, attention = look.look_pages(models, "words", text.prompt + text.new, [text])
     assert likelihood.count("<iframe") == attention.count("<iframe") == 1
     assert 'sandbox="allow-scripts"' in likelihood
     assert "&lt;EOS&gt;" in unescape(likelihood) or text.ids[-1] != EOS
-    assert look.look(models, "words", "", [text])[1] == ""
+    assert look.look_pages(models, "words", "", [text])[1] == ""
 
 
 def test_tokens_show_ids_and_what_is_unknown(models: Models) -> None:
@@ -191,7 +191,7 @@ def test_tokens_put_together_are_the_text(name: str, mode: str) -> None:
 
 def test_nothing_typed_becomes_html(models: Models) -> None:
     html, [text] = written(models, NASTY, Greedy(), run="sweeps/signs")
-    pages = look.look(models, "sweeps/signs", text.prompt + text.new, [text])
+    pages = look.look_pages(models, "sweeps/signs", text.prompt + text.new, [text])
     chips = tokens.token_chips(models.open("sweeps/signs").tokenizer, NASTY)
     for shown in (html, chips, *pages):
         assert "<img" not in shown

@@ -20,7 +20,7 @@ from nanolm.comparing.columns import COLUMNS, METRICS, Column, format_value
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.figures import independent_knobs
-from nanolm.comparing.records import Record, collect, find_runs, flatten, from_wandb, project_of, read_record
+from nanolm.comparing.records import Record, collect_records, find_runs, flatten, from_wandb, project_of, read_record
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.table import Table
 from nanolm.comparing.verdicts import ranked_tables
@@ -67,7 +67,7 @@ def table_of(*runs: tuple[dict[str, Any], dict[str, Any]], sort: str = "test_bpb
 
 
 def test_folding_differing_columns_and_seeds(outputs: Path) -> None:
-    records = collect(CompareConfig(sweep="latest", outputs=str(outputs)))
+    records = collect_records(CompareConfig(sweep="latest", outputs=str(outputs)))
     (table,), unranked = ranked_tables(records, "test_bpb", [])
     assert table.knobs == ["model.dims", "model.heads"]
     assert sorted(table.frame["runs"]) == [1, 1, 1, 3]
@@ -153,7 +153,7 @@ def test_which_folders(outputs: Path) -> None:
     with pytest.raises(NanolmError, match="sweep=latest: no such sweep"):
         find_runs(CompareConfig(sweep="latest", outputs=str(outputs / "alone")))
     with pytest.raises(NanolmError, match="nothing to compare"):
-        collect(CompareConfig(outputs=str(outputs / "empty")))
+        collect_records(CompareConfig(outputs=str(outputs / "empty")))
     with pytest.raises(ConfigError, match="leave it out"):
         CompareConfig(sweep="latest", runs="outputs/**")
 
@@ -244,7 +244,7 @@ def test_no_line_is_wider_than_the_terminal_and_nothing_is_lost(outputs: Path, w
     for dims in (16, 8):
         strange = {"tokenizer__a_knob_with_a_long_name": "x" * 50, "data__path": [f"{dims}" * 30, "b"]}
         make_run(outputs / f"strange{dims}", config(model__dims=dims, **strange))
-    (table,), _ = ranked_tables(collect(CompareConfig(outputs=str(outputs))), "val_bpb", [])
+    (table,), _ = ranked_tables(collect_records(CompareConfig(outputs=str(outputs))), "val_bpb", [])
     texts = fitting(cell_texts(table), width)
     assert max(map(len, texts.splitlines())) <= width
     for key in cell_texts(table):
@@ -324,7 +324,7 @@ def test_char_word_and_bpe_runs_over_the_same_documents_stand_in_one_table(tmp_p
     for kind, how in kinds.items():
         tokenizer = build("tokenizer", {"name": kind} | how)
         train(replace(tiny_config(tmp_path, epochs=1), tokenizer=tokenizer), folder=tmp_path / "out" / kind)
-    records = collect(CompareConfig(outputs=str(tmp_path / "out")))
+    records = collect_records(CompareConfig(outputs=str(tmp_path / "out")))
     (table,), unranked = ranked_tables(records, "test_bpb", [])
     assert set(table.frame["tokenizer"]) == kinds.keys()
     assert not unranked
@@ -394,7 +394,7 @@ def test_wandb_without_account_or_project_is_one_line(monkeypatch: pytest.Monkey
         from_wandb(CompareConfig(source="wandb", project="missing"), FakeApi([]))
     monkeypatch.setattr("nanolm.comparing.records.has_account", lambda: False)
     with pytest.raises(NanolmError, match="no W&B account"):
-        collect(CompareConfig(source="wandb"))
+        collect_records(CompareConfig(source="wandb"))
     with pytest.raises(ConfigError, match="names folders"):
         CompareConfig(source="wandb", runs="x")
 

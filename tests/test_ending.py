@@ -74,7 +74,7 @@ def test_a_finished_run_stays_finished(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(report, "show", fail)  # the last print
+    monkeypatch.setattr(report, "print_results", fail)  # the last print
     with pytest.raises((type(error), RunError)):
         train(tiny_config(tmp_path, epochs=1), folder=tmp_path / "run")
     status = Run.open(tmp_path / "run").status()  # whose checksum is verified

@@ -19,7 +19,7 @@ from nanolm.interpret.attribution import logit_attribution
 from nanolm.interpret.embeddings import nearest, principal_map
 from nanolm.interpret.heads import head_scores, scores_of
 from nanolm.interpret.lens import logit_lens
-from nanolm.interpret.parts import Part, all_parts, collect, replaced
+from nanolm.interpret.parts import Part, all_parts, collect_parts, replaced
 from nanolm.tokenizer.base import BOS, EOS
 
 MODELS: list[dict[str, Any]] = [
@@ -44,7 +44,7 @@ def test_the_last_lens_is_the_output(pieces: dict[str, Any]) -> None:
     assert lens.ranks[-1].tolist() == [(row > x).sum().item() + 1 for row, x in zip(logprobs, true, strict=True)]
     if model.norm is not None:
         with torch.inference_mode():
-            first = model.logits(model.norm(collect(model, TEXT).stream[0]))[0].softmax(-1)
+            first = model.logits(model.norm(collect_parts(model, TEXT).stream[0]))[0].softmax(-1)
         assert float(lens.probabilities[0, 0]) == pytest.approx(float(first[TEXT[1]]))
 
 
@@ -67,14 +67,14 @@ def test_shares_are_not_defined_where_norms_come_after() -> None:
 @pytest.mark.parametrize("pieces", MODELS, ids=str)
 def test_a_part_that_is_off_gives_nothing_and_comes_back(pieces: dict[str, Any]) -> None:
     model = build(pieces)
-    before = collect(model, TEXT)
+    before = collect_parts(model, TEXT)
     with replaced(model, Part(0, 2), None):
-        off = collect(model, TEXT)
+        off = collect_parts(model, TEXT)
     assert not off.heads[0, 2].any()
     torch.testing.assert_close(off.heads[0, :2], before.heads[0, :2])
     with replaced(model, Part(1), torch.full((model.config.dims,), 3.0)):
-        assert (collect(model, TEXT).mlps[1] == 3).all()
-    torch.testing.assert_close(collect(model, TEXT).stream, before.stream)
+        assert (collect_parts(model, TEXT).mlps[1] == 3).all()
+    torch.testing.assert_close(collect_parts(model, TEXT).stream, before.stream)
 
 
 def test_ablations_are_scores_without_the_part() -> None:
@@ -98,7 +98,7 @@ def test_means_are_over_the_tokens_that_are_read() -> None:
     model = build({})
     texts = [[BOS, 5, 6, EOS], [BOS, 7, 8, 9, 10, EOS]]
     encoded = Encoded(np.concatenate(texts).astype(np.uint16), np.array([0, 4, 10]))
-    every = torch.cat([collect(model, text[:-1]).mlps[1] for text in texts])
+    every = torch.cat([collect_parts(model, text[:-1]).mlps[1] for text in texts])
     torch.testing.assert_close(mean_outputs(model, encoded)[Part(1)], every.mean(0))
 
 

@@ -26,7 +26,7 @@ from nanolm.runs.run import BEST, LAST, Run
 from nanolm.runs.weights import read_weights
 from nanolm.scoring.score import encoded_nats, score_nats
 from nanolm.training import loop, plan, report, step
-from nanolm.training.checkpoint import pack, unpack
+from nanolm.training.checkpoint import pack_state, unpack_state
 from nanolm.training.config import TrainConfig, train_config
 from nanolm.training.display import duration
 from nanolm.training.plan import measured_steps, planned_steps, step_batches
@@ -301,8 +301,8 @@ def test_pack_gives_back_what_it_got() -> None:
         "state": {0: {"step": torch.tensor(3.0)}, 7: {}},
         "groups": [{"betas": (0.9, 0.95), "params": [0, 7], "x": None}],
     }
-    packed = json.loads(json.dumps(pack(state, "o", tensors)))
-    assert str(unpack(packed, tensors)) == str(state)
+    packed = json.loads(json.dumps(pack_state(state, "o", tensors)))
+    assert str(unpack_state(packed, tensors)) == str(state)
 
 
 def test_the_meter_reads_all_steps_at_once() -> None:

@@ -13,7 +13,7 @@ from comparing_runs import config, make_run
 from nanolm.comparing import watch
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.live import Jobs
-from nanolm.comparing.watch import Watch, duration, events, serve, terminal_table
+from nanolm.comparing.watch import Watch, clock, events, serve_watch, terminal_table
 from nanolm.errors import ConfigError, NanolmError
 from nanolm.files import write_json
 
@@ -95,13 +95,13 @@ def test_a_line_per_event(sweep: Sweep) -> None:
     sweep.job(64, "failed", 250, val_bpb=None, error="the loss is nan")
     [line] = events(before, jobs.look())
     assert line.endswith("the loss is nan")
-    assert [duration(s) for s in (None, 5, 65, 3723)] == ["", "0:05", "1:05", "1:02:03"]
+    assert [clock(s) for s in (None, 5, 65, 3723)] == ["", "0:05", "1:05", "1:02:03"]
 
 
 @pytest.fixture
 def served(sweep: Sweep) -> Iterator[tuple[Watch, int]]:
     made = Watch(sweep.config())
-    server = serve(made)
+    server = serve_watch(made)
     yield made, server.server_port
     server.shutdown()
     server.server_close()
@@ -171,7 +171,7 @@ def test_the_same_state_is_sent_once(sweep: Sweep, served: tuple[Watch, int]) ->
 
 def test_mistakes_are_one_line(sweep: Sweep, served: tuple[Watch, int]) -> None:
     with pytest.raises(ConfigError, match=r"port=\d+: can't listen there"):
-        serve(served[0], served[1])
+        serve_watch(served[0], served[1])
     with pytest.raises(ConfigError, match="watch=true: looks at the run folders"):
         CompareConfig(watch=True, source="wandb")
     with pytest.raises(NanolmError, match="sweep=nope: no such sweep"):
@@ -199,7 +199,7 @@ def test_in_a_browser_a_job_appears_its_curve_grows_and_buttons_work(
     sweep.job(32, "running", 200, val_bpb=None)
     (sweep.folder / "dims=3").mkdir()
     write_json(sweep.folder / "dims=3" / "status.json", {"state": "failed", "error": nasty})
-    server = serve(Watch(sweep.config()))
+    server = serve_watch(Watch(sweep.config()))
     browser.set_window_size(1180, 900)
     browser.get(f"http://127.0.0.1:{server.server_port}/")
 

@@ -13,7 +13,7 @@ from nanolm import workers
 from nanolm.config import build
 from nanolm.corpus.corpus import SPLITS, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.errors import DataError
-from nanolm.workers import blocks, count, spread
+from nanolm.workers import count, in_blocks, spread
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_a_mistake_in_the_source_or_the_work_arrives(forks: None) -> None:
 
 def test_blocks_hold_all() -> None:
     texts = ["a" * 2**19] * 5 + ["b"]
-    assert [len(block) for block in blocks(texts)] == [2, 2, 2]
-    assert [text for block in blocks(texts) for text in block] == texts
+    assert [len(block) for block in in_blocks(texts)] == [2, 2, 2]
+    assert [text for block in in_blocks(texts) for text in block] == texts
 
 
 def test_counts(forks: None) -> None:

@@ -50,7 +50,7 @@ def likelihood(generator: Generator, ids: Sequence[int]) -> str:
     return page("likelihood", title, Html(tag("h1", title) + tag("p", head, id="legend") + both), rows)
 
 
-def look(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple[str, str]:
+def look_pages(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple[str, str]:
     """Both pages, framed; of a text that this run has just written exactly its ids."""
     with errors_as_messages():
         generator = models.open(run, lambda note: gr.Warning(escape(note)))
@@ -67,7 +67,7 @@ def look(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple
             return frame(likelihood(generator, ids), "likelihood"), frame(heads, "attention")
 
 
-def tab(models: Models, run: Component, written: gr.State, here: gr.Tab) -> None:
+def look_tab(models: Models, run: Component, written: gr.State, here: gr.Tab) -> None:
     """Lays the tab out; it looks at what was written last as soon as it is opened."""
     which = gr.Radio([], label="Written last", visible=False)
     words = gr.Textbox(label="Text", info="What was written last, or any other text.", max_lines=6)
@@ -83,4 +83,4 @@ def tab(models: Models, run: Component, written: gr.State, here: gr.Tab) -> None
 
     chosen = [here.select(last, written, [which, words]), which.input(pick, [which, written], words)]
     for event in (*(one.then for one in chosen), go.click, words.submit):
-        event(lambda *values: look(models, *values), [run, words, written], pages, concurrency_id="model")
+        event(lambda *values: look_pages(models, *values), [run, words, written], pages, concurrency_id="model")

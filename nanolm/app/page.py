@@ -41,13 +41,13 @@ def build_app(outputs: Path, run: str = "latest", device: str = "auto", precisio
         header = gr.HTML(head(models.first))
         picker = gr.Dropdown(models.choices(), value=models.first, label="Model: the run that writes", render=False)
         with gr.Tab("Write"):
-            written = write.tab(models, picker)
+            written = write.write_tab(models, picker)
         with gr.Tab("Look inside") as here:
-            look.tab(models, picker, written, here)
+            look.look_tab(models, picker, written, here)
         with gr.Tab("Tokens") as here:
-            tokens.tab(models, picker, here)
+            tokens.tokens_tab(models, picker, here)
         with gr.Tab("Runs") as here:
-            runs.tab(models, picker, here)
+            runs.runs_tab(models, picker, here)
         picker.input(head, picker, header, concurrency_id="model")
         blocks.load(lambda: gr.Dropdown(models.choices()), None, picker)
         for function in blocks.fns.values():  # the page's own events; programs have endpoints of their own

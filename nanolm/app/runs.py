@@ -23,7 +23,7 @@ def comparison(outputs: Path, written: tuple[float, ...]) -> str:
         return frame(comparison_page("Runs", reports, unranked), "comparison")
 
 
-def tab(models: Models, run: gr.Dropdown, here: gr.Tab) -> None:
+def runs_tab(models: Models, run: gr.Dropdown, here: gr.Tab) -> None:
     """Lays the tab out around the picker `run`."""
     run.render()
     output = gr.HTML(elem_classes="comparison")

@@ -42,7 +42,7 @@ def token_chips(tokenizer: Tokenizer, words: str) -> Html:
     return tag("div", tag("p", *found, class_="chips"), tag("small", count), class_="nanolm")
 
 
-def tab(models: Models, run: Component, here: gr.Tab) -> None:
+def tokens_tab(models: Models, run: Component, here: gr.Tab) -> None:
     """Lays the tab out; the tokens follow the typing."""
     words = gr.Textbox(EXAMPLE, label="Text", lines=3, max_lines=12, max_length=CHARACTERS)
     output = gr.HTML()

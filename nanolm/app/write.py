@@ -83,7 +83,7 @@ def _tokens(
     yield from interruptible(generator, stop).stream_ids(config, ids, seed)
 
 
-def tab(models: Models, run: Component) -> gr.State:
+def write_tab(models: Models, run: Component) -> gr.State:
     """Lays the tab out; the state holds the texts written last."""
     kinds, own, panels, written = options("decode"), dict[str, dict[str, Component]](), [], gr.State([])
     with gr.Row():

@@ -54,7 +54,7 @@ def benchmark(
     out = make_folder(Path(outputs, "benchmarks", name))
     for file, rows in (("pairs.csv", table), ("accuracy.csv", found)):
         write_atomic(out / file, rows.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
-    show(found, len(pairs) - int(found["pairs"][0]))
+    print_accuracies(found, len(pairs) - int(found["pairs"][0]))
     print(f"written to {out}: accuracy.csv, pairs.csv (bits of both texts)")
     return found
 
@@ -82,7 +82,7 @@ def read_pairs(pattern: str) -> list[Pair]:
     return pairs
 
 
-def show(found: pd.DataFrame, same: int) -> None:
+def print_accuracies(found: pd.DataFrame, same: int) -> None:
     """Prints the accuracies of all pairs, and of each field and term; the narrow sets are in the file."""
     if same:
         print(f"{same:,} pairs are the same text twice once they are normalised, and are left out")

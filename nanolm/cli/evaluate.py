@@ -76,7 +76,7 @@ def evaluate(
         notes.append(f"weights in {loaded.weights}")
     if loaded.precision == "bf16":
         notes.append("in bf16: not to be compared with scores in fp32")
-    show({"run": opened.folder, "scored": ", ".join(notes)}, score)
+    print_score({"run": opened.folder, "scored": ", ".join(notes)}, score)
     if (known := floor(source, texts, nbytes)) is not None:
         print(f"{'floor':15} {known:.4f} bits per byte")
     print(f"written to {folder}: tokens.csv (nats), documents.csv (bits)")
@@ -115,7 +115,7 @@ def is_split(data: DataConfig) -> bool:
     return bool(data.official_splits(Counter()))
 
 
-def show(about: dict[str, object], score: Score) -> None:
+def print_score(about: dict[str, object], score: Score) -> None:
     """Prints what was scored, and the score."""
     spelled = score.spelling.sum() / score.bytes.sum()
     lines = about | {

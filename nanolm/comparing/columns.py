@@ -39,7 +39,7 @@ def body(status: Status) -> float | None:
     return None if outside is None else total - outside
 
 
-def flops(status: Status) -> float | None:
+def training_flops(status: Status) -> float | None:
     """6 x tokens x the weights that multiply a token: a tied embedding counts once, as the output."""
     rest, tokens = body(status), status.get("tokens")
     if rest is None or not is_number(tokens):
@@ -79,7 +79,7 @@ COLUMNS: dict[str, Column] = {  # in the order of the table; the knobs stand aft
     "seconds": _metric("seconds", "seconds", WHOLE),
     "tokens_per_s": _metric("tokens/s", "tokens_per_s", WHOLE),
     "memory_mb": _metric("MB", "memory_mb", WHOLE),
-    "flops": Column("FLOPs", "{:.2e}".format, flops, extra=True),
+    "flops": Column("FLOPs", "{:.2e}".format, training_flops, extra=True),
 }
 METRICS = {key: column.metric for key, column in COLUMNS.items() if column.metric}
 SCORES = ("val_bpb", "test_bpb")  # the metrics whose spread over seeds is kept, as `<score>_sd`

@@ -54,7 +54,7 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def collect(config: CompareConfig) -> list[Record]:
+def collect_records(config: CompareConfig) -> list[Record]:
     """The records of what is compared; NanolmError if there are none."""
     records = from_wandb(config) if config.source == "wandb" else [read_record(folder) for folder in find_runs(config)]
     if not records:

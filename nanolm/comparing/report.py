@@ -10,7 +10,7 @@ from pathlib import Path
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.figures import draw_figures
 from nanolm.comparing.importance import Importance, find_importance
-from nanolm.comparing.records import Record, collect
+from nanolm.comparing.records import Record, collect_records
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.table import Table
 from nanolm.comparing.verdicts import ranked_tables
@@ -30,7 +30,7 @@ def make_reports(config: CompareConfig, folder: Path) -> tuple[list[Report], Seq
 
     NanolmError where there is nothing to compare.
     """
-    tables, unranked = ranked_tables(collect(config), config.sort, config.by)
+    tables, unranked = ranked_tables(collect_records(config), config.sort, config.by)
     if config.baselines and config.source == "folders":
         for table in tables:
             add_baselines(table, Path(config.outputs, "cache"))

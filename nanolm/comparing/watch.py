@@ -144,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing: the terminal has the table."""
 
 
-def serve(watch: Watch, port: int | None = None) -> ThreadingHTTPServer:
+def serve_watch(watch: Watch, port: int | None = None) -> ThreadingHTTPServer:
     """The server, running in a thread; on any free port where none is given. ConfigError if it can't listen."""
     handler = type("BoundHandler", (Handler,), {"watch": watch})
     try:
@@ -164,7 +164,7 @@ def watch_runs(config: CompareConfig) -> None:
         while not sweeps(Path(config.outputs)):
             time.sleep(PAUSE)
     watch = Watch(config)
-    server = serve(watch, config.port)
+    server = serve_watch(watch, config.port)
     address = f"http://127.0.0.1:{server.server_port}"
     print(f"nanolm: {address} (ctrl-c ends)", flush=True)
     if config.open:
@@ -204,12 +204,12 @@ def terminal_table(shown: dict[str, Any]) -> Table:
     table = Table(*titles, title=escape(shown["title"]), title_justify="left")
     for job in sorted(shown["jobs"], key=lambda job: (job["score"] is None, job["score"] or 0, job["name"])):
         score = "" if job["score"] is None else f"{job['score']:.4f}"
-        cells = [escape(job["label"]), job["state"], f"{job['progress']:.0%}", score, duration(job["left"])]
+        cells = [escape(job["label"]), job["state"], f"{job['progress']:.0%}", score, clock(job["left"])]
         table.add_row(*cells, f"{job['core_hours']:.3f}", *[f"{job['money']:.2f}" for _ in money])
     return table
 
 
-def duration(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
     """`1:02:03`, `2:03`; nothing for None."""
     if seconds is None:
         return ""

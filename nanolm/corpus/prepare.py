@@ -20,14 +20,14 @@ from nanolm.data.base import DataConfig
 from nanolm.errors import DataError
 from nanolm.files import fingerprint, write_json
 from nanolm.text import normalise
-from nanolm.workers import blocks, spread
+from nanolm.workers import in_blocks, spread
 
 FREE = 255  # in place of a split: the document came with none
 _TRAIN = SPLITS.index("train")
 
 
 @dataclass
-class Block:
+class NormalisedBlock:
     """What became of some documents: the texts that stay, each with its newline, and their hashes in a row."""
 
     texts: list[bytes] = field(default_factory=list)
@@ -80,7 +80,7 @@ def _write_texts(config: DataConfig, path: Path) -> Written:
     splits = {SPLITS.index(split): texts for split, texts in config.official_splits(counts).items()}
     with open(path, "wb") as file:
         for code, documents in (splits or {FREE: config.documents(counts)}).items():
-            for block in spread(partial(_normalised, config), blocks(documents)):
+            for block in spread(partial(_normalised, config), in_blocks(documents)):
                 file.writelines(block.texts)
                 lengths.extend(map(len, block.texts))
                 digests += block.hashes
@@ -92,9 +92,9 @@ def _write_texts(config: DataConfig, path: Path) -> Written:
     return Written(np.frombuffer(lengths, np.int64), hashes, codes, counts, losses)
 
 
-def _normalised(config: DataConfig, documents: list[str]) -> Block:
+def _normalised(config: DataConfig, documents: list[str]) -> NormalisedBlock:
     """The texts that stay, and how many were dropped, and why."""
-    block = Block()
+    block = NormalisedBlock()
     most = config.maxlen or np.inf
     for document in documents:
         text = normalise(document.rstrip("\r\n"), config.normalise)

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from nanolm.config import knob, one_of, plain
 from nanolm.data.base import DataConfig
 from nanolm.data.readers.advice import propose
-from nanolm.data.readers.paths import find_sources, identity
+from nanolm.data.readers.paths import file_identity, find_sources
 from nanolm.data.readers.read import READERS, read_documents
 from nanolm.data.readers.source import ReadOptions, Source
 from nanolm.data.readers.text import DOCUMENTS
@@ -79,7 +79,7 @@ class Files(DataConfig):
 
     def signature(self) -> dict[str, Any]:
         """The config, and path, size and time of each file."""
-        return {**plain(self), "files": [identity(source) for source in self.sources()]}
+        return {**plain(self), "files": [file_identity(source) for source in self.sources()]}
 
     def advice(self, counts: Counter[str]) -> list[str]:
         """What a look at the first file says of how it is read."""

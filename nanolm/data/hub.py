@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
 from nanolm.data.readers.cells import row_text
-from nanolm.data.readers.paths import identity
+from nanolm.data.readers.paths import file_identity
 from nanolm.data.readers.read import not_blank
 from nanolm.data.readers.source import Source
 from nanolm.errors import ConfigError, DataError
@@ -58,7 +58,7 @@ class Hub(DataConfig):
     def signature(self) -> dict[str, Any]:
         """The config; of a local folder path, size and time of its files too."""
         files = sorted(path for path in Path(self.dataset).rglob("*") if path.is_file())
-        return {**plain(self), "files": [identity(Source(path)) for path in files]}
+        return {**plain(self), "files": [file_identity(Source(path)) for path in files]}
 
     def _texts(self, split: str) -> Iterator[str]:
         if not Path(self.dataset).exists() and not _reachable():

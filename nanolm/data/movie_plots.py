@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
-from nanolm.data.readers.paths import find_sources, identity
+from nanolm.data.readers.paths import file_identity, find_sources
 from nanolm.data.readers.read import read_documents
 from nanolm.data.readers.source import ReadOptions, Source
 from nanolm.errors import DataError
@@ -33,7 +33,7 @@ class MoviePlots(DataConfig):
 
     def signature(self) -> dict[str, Any]:
         """The config, and path, size and time of the file."""
-        return {**plain(self), "files": [identity(self.source())]}
+        return {**plain(self), "files": [file_identity(self.source())]}
 
     def source(self) -> Source:
         """The CSV file; fetched where `path` is None."""

@@ -19,7 +19,7 @@ SHRINK = 0.75  # ended rows leave when at most so many are left: a leaving copie
 LOOK = {"cuda": 8}  # the loop asks only every so many steps whether rows have ended: each look waits for the device
 
 
-class Step(NamedTuple):
+class DecodedTokens(NamedTuple):
     """One new token of each row that is in the batch."""
 
     rows: "Tensor"  # (B,)
@@ -75,26 +75,26 @@ class Autoregressive(DecodeConfig):
 
     def steps(
         self, model: Stepper, prompts: Ids, limits: Sequence[int], seeds: Ids, stop: Optional[Stop] = None
-    ) -> Iterator[Step]:
+    ) -> Iterator[DecodedTokens]:
         """A step of all rows in the batch after the other; limits: one per row.
 
         A row goes on after its <EOS> until it leaves the batch: the reader cuts. At its limit it leaves at once.
         """
         pick = self.picker(model, max(limits), seeds)
         copies = self.rows_per_prompt
-        batch = Batch(model, prompts, copies, limits, stop and (lambda row, new: stop(row // copies, new)))
+        batch = RunningRows(model, prompts, copies, limits, stop and (lambda row, new: stop(row // copies, new)))
         for new in range(max(limits)):
             scores = self.filter(batch.logits, batch.history[:, : batch.length], new)
             tokens = pick(scores, batch.rows, new)
             logprobs = batch.logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
             rows, stopped = batch.rows, batch.add(tokens)
-            yield Step(rows, tokens, logprobs, stopped)
+            yield DecodedTokens(rows, tokens, logprobs, stopped)
             if not any(batch.running):
                 return
             batch.read_last()
 
 
-class Batch:
+class RunningRows:
     """The rows that are being written, and what the model has to know of them.
 
     rows (B,): which row each line is. history (B, columns): in the first `length` columns the ids so far. running: of

@@ -33,7 +33,7 @@ def write_onnx(run: Run, folder: Path) -> None:
     make_folder(folder)
     aside = folder / "model.onnx.part"
     try:
-        export_graph(Step(model, config), aside)
+        export_graph(StepWithCache(model, config), aside)
         replace(aside, folder / "model.onnx")
     finally:
         aside.unlink(missing_ok=True)
@@ -41,7 +41,7 @@ def write_onnx(run: Run, folder: Path) -> None:
     shutil.copy(run.file("tokenizer.json"), folder)
 
 
-class Step(nn.Module):
+class StepWithCache(nn.Module):
     """The model as a function of ids and cache alone."""
 
     def __init__(self, model: Transformer, config: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def cache_names(layers: int, when: str) -> list[str]:
     return [f"{when}_{part}.{layer}" for layer in range(layers) for part in ("key", "value")]
 
 
-def export_graph(step: Step, path: Path) -> None:
+def export_graph(step: StepWithCache, path: Path) -> None:
     """Writes the graph; any number of rows, tokens, and tokens before."""
     rows, length, before = EXAMPLE
     config, batch = step.config, torch.export.Dim.DYNAMIC

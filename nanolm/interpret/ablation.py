@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nanolm.corpus.batches import evaluation_batches
 from nanolm.corpus.corpus import Encoded
-from nanolm.interpret.parts import Part, all_parts, blocks, on_heads, replaced
+from nanolm.interpret.parts import Part, all_parts, model_blocks, on_heads, replaced
 from nanolm.model.config import IGNORE
 from nanolm.model.transformer import Transformer
 from nanolm.scoring.score import encoded_nats
@@ -58,7 +58,7 @@ def mean_outputs(model: Transformer, encoded: Encoded) -> dict[Part, Tensor]:
         sums[block, kind] = sums[block, kind] + total if (block, kind) in sums else total
 
     with ExitStack() as hooks:
-        for number, block in enumerate(blocks(model)):
+        for number, block in enumerate(model_blocks(model)):
             hooks.enter_context(on_heads(block, partial(add, number, "heads")))
             hooks.enter_context(block.mlp.register_forward_hook(lambda m, args, out, n=number: add(n, "mlp", out)))
         for batch in evaluation_batches(encoded, model.context):

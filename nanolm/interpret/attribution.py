@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nanolm.errors import ConfigError
-from nanolm.interpret.parts import all_parts, collect
+from nanolm.interpret.parts import all_parts, collect_parts
 from nanolm.model.layers import EPS, LayerNorm, RMSNorm
 from nanolm.model.transformer import Transformer
 
@@ -26,7 +26,7 @@ def logit_attribution(model: Transformer, ids: Sequence[int], token: int) -> dic
         raise ConfigError(
             "model.norm_position=post: shares of a logit are defined only where norms stand before layers"
         )
-    parts = collect(model, ids)
+    parts = collect_parts(model, ids)
     last, weight = parts.stream[-1, -1], model.output_weight[token]
     bias, constant = parts.biases.sum(0), 0.0
     if isinstance(model.norm, LayerNorm) and model.norm.bias is not None:

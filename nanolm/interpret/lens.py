@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nanolm.interpret.parts import collect
+from nanolm.interpret.parts import collect_parts
 from nanolm.model.transformer import Transformer
 
 
@@ -27,7 +27,7 @@ class Lens:
 @torch.inference_mode()
 def logit_lens(model: Transformer, ids: Sequence[int]) -> Lens:
     """The lens over a text of at least two tokens. The last row is the model's output itself."""
-    stream = collect(model, ids).stream[:, :-1]
+    stream = collect_parts(model, ids).stream[:, :-1]
     hidden = stream if model.norm is None else model.norm(stream)
     logprobs = model.logits(hidden).log_softmax(-1)  # (L + 1, T - 1, V)
     true = torch.tensor(ids[1:], device=model.device).expand(logprobs.shape[:2]).unsqueeze(-1)

@@ -43,22 +43,22 @@ def all_parts(model: Transformer) -> list[Part]:
 
 
 @torch.inference_mode()
-def collect(model: Transformer, ids: Sequence[int]) -> Parts:
+def collect_parts(model: Transformer, ids: Sequence[int]) -> Parts:
     """The parts of one text; at most the context."""
     stream, mixed, mlps = list[Tensor](), list[Tensor](), list[Tensor]()
     with ExitStack() as hooks:
-        for block in blocks(model):
+        for block in model_blocks(model):
             hooks.enter_context(block.register_forward_pre_hook(lambda module, args: stream.append(args[0][0])))
             hooks.enter_context(on_heads(block, lambda x: mixed.append(x[0])))
             hooks.enter_context(block.mlp.register_forward_hook(lambda module, args, out: mlps.append(out[0])))
-        last = blocks(model)[-1].register_forward_hook(lambda module, args, out: stream.append(out[0]))
+        last = model_blocks(model)[-1].register_forward_hook(lambda module, args, out: stream.append(out[0]))
         hooks.enter_context(last)
         model(torch.tensor([ids], device=model.device))
-    heads, biases = zip(*map(by_head, blocks(model), mixed), strict=True)
+    heads, biases = zip(*map(by_head, model_blocks(model), mixed), strict=True)
     return Parts(torch.stack(stream), torch.stack(heads), torch.stack(biases), torch.stack(mlps))
 
 
-def blocks(model: Transformer) -> list[Block]:
+def model_blocks(model: Transformer) -> list[Block]:
     """The model's blocks."""
     return [cast(Block, block) for block in model.blocks]
 
@@ -92,7 +92,7 @@ def replaced(model: Transformer, part: Part, value: Optional[Tensor]) -> Iterato
 
     A head's own is what it has gathered, before the projection.
     """
-    block = blocks(model)[part.block]
+    block = model_blocks(model)[part.block]
     if part.head is None:
         hook = block.mlp.register_forward_hook(lambda module, args, out: _filled(out, slice(None), value))
     else:

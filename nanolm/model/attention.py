@@ -28,7 +28,9 @@ class AttentionInputs:
     attentions: Optional[list[Tensor]] = None  # each block appends its weights (B, H, T, N)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], attentions: Optional[list[Tensor]]) -> Tensor:
+def dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], attentions: Optional[list[Tensor]]
+) -> Tensor:
     """softmax(q k' / sqrt(D) + mask) v: q (B, H, T, D); k, v (B, K, N, D) -> (B, H, T, D); see AttentionInputs."""
     # bool: while a step is recorded, sizes are tensors
     causal, grouped = mask is None and bool(q.shape[2] > 1), bool(q.shape[1] != k.shape[1])
@@ -70,5 +72,5 @@ class Attention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or K, T, D)
         if columns is not None:
             k, v = columns.put(k, v)  # (B, K, N, D)
-        out = attend(q, k, v, inputs.mask, inputs.attentions).transpose(1, 2).flatten(2)  # (B, T, dims)
+        out = dot_product_attention(q, k, v, inputs.mask, inputs.attentions).transpose(1, 2).flatten(2)  # (B, T, dims)
         return out if self.output is None else self.output(out)

@@ -42,7 +42,7 @@ class Trial:
 
 def choose_split(config: Any, jobs: int, measure: Callable[..., None], cache: Path) -> Split:
     """The fastest split for `jobs` jobs that are at most as large as `config`; says what it is."""
-    path = make_folder(cache / "side_by_side") / f"{fingerprint(identity(config, jobs))}.json"
+    path = make_folder(cache / "side_by_side") / f"{fingerprint(split_key(config, jobs))}.json"
     if path.exists():
         known = read_json(path)
         split, measured = Split(**known["split"]), "measured before"
@@ -55,18 +55,18 @@ def choose_split(config: Any, jobs: int, measure: Callable[..., None], cache: Pa
         split = fit_memory(best, free_memory_mb())
         measured = ", ".join(f"{t.split.jobs} x {t.split.threads}: {t.tokens_per_s:,.0f} tokens/s" for t in trials)
         write_json(path, {"split": asdict(split), "measured": measured})
-    print(f"{words(split)} ({measured}); hydra.launcher.n_jobs=1: one after the other", flush=True)
+    print(f"{describe(split)} ({measured}); hydra.launcher.n_jobs=1: one after the other", flush=True)
     return split
 
 
-def words(split: Split) -> str:
+def describe(split: Split) -> str:
     """`2 jobs at once, 1 thread each`."""
     at_once = f"{split.jobs} jobs at once" if split.jobs > 1 else "one job at a time"
     on = f", on {split.gpus} GPUs in turn" if split.gpus > 1 else ""
     return f"{at_once}, {split.threads} thread{'s' if split.threads != 1 else ''} each{on}"
 
 
-def identity(config: Any, jobs: int) -> dict[str, Any]:
+def split_key(config: Any, jobs: int) -> dict[str, Any]:
     """What the fastest split depends on: the machine, how many jobs there are for it, and their shape."""
     machine = [platform.node(), platform.processor(), platform.machine(), CORES]
     machine.append(os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -99,7 +99,7 @@ class Tracker(Logger):
         self.tasks.put(None)
         self.thread.join(2 * PATIENCE)
         if self.thread.is_alive():
-            say(f"{self.config.name} has not finished after {2 * PATIENCE} s; what it wrote till then is there")
+            warn(f"{self.config.name} has not finished after {2 * PATIENCE} s; what it wrote till then is there")
 
     def _work(self) -> None:
         task = self.tasks.get()  # the first step doesn't wait: a Logger's imports begin once there is something to log
@@ -110,12 +110,12 @@ class Tracker(Logger):
                 task(logger)
                 task = self.tasks.get()
         except Exception as error:  # whatever it was, training goes on
-            say(f"{self.config.name} stopped ({type(error).__name__}: {error}); metrics.csv has every figure")
+            warn(f"{self.config.name} stopped ({type(error).__name__}: {error}); metrics.csv has every figure")
             if logger is not None:
                 with suppress(Exception):
                     logger.close(1)
 
 
-def say(line: str) -> None:
+def warn(line: str) -> None:
     """One line on stderr."""
     print("tracking: " + " ".join(line.split()), file=sys.stderr)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from nanolm.tracking.base import Logger, RunInfo, say
+from nanolm.tracking.base import Logger, RunInfo, warn
 from nanolm.tracking.wandb import WandbConfig, WandbLogger
 
 
@@ -22,12 +22,12 @@ class Online(WandbConfig):
 
     def logger(self, run: RunInfo) -> Logger:
         if not has_account():
-            say("no W&B account found (`wandb login` makes it known): tracked offline")
+            warn("no W&B account found (`wandb login` makes it known): tracked offline")
             return WandbLogger(self, run, "offline")
         try:
             return WandbLogger(self, run, "online")
         except Exception as error:
-            say(f"W&B can't be reached ({type(error).__name__}): tracked offline, `wandb sync` uploads it later")
+            warn(f"W&B can't be reached ({type(error).__name__}): tracked offline, `wandb sync` uploads it later")
         return WandbLogger(self, replace(run, id=f"{run.id}-offline"), "offline")  # W&B keeps the other id in use
 
 

@@ -27,7 +27,7 @@ PARTS = ("model", "average")  # of a setup, each with weights of its own
 def save_checkpoint(folder: Path, setup: Setup, progress: Progress) -> None:
     """Writes last.safetensors; the old one becomes previous.safetensors."""
     tensors = {f"{part}/{name}": tensor for part in PARTS for name, tensor in _weights(setup, part).items()}
-    states = pack(setup.optimizer.state_dict(), "optimizer", tensors)
+    states = pack_state(setup.optimizer.state_dict(), "optimizer", tensors)
     note = {"progress": dataclasses.asdict(progress), "optimizer": states}
     tensors["random/cpu"] = torch.get_rng_state()
     if setup.device.type == "cuda":
@@ -53,7 +53,7 @@ def load_checkpoint(folder: Path, setup: Setup) -> Progress | None:
             for part in PARTS:
                 if weights := {name: tensors[f"{part}/{name}"] for name in _weights(setup, part)}:
                     getattr(setup, part).load_state_dict(weights)
-            setup.optimizer.load_state_dict(unpack(note["optimizer"], tensors))
+            setup.optimizer.load_state_dict(unpack_state(note["optimizer"], tensors))
             torch.set_rng_state(tensors["random/cpu"])
             if setup.device.type == "cuda" and "random/cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["random/cuda"], setup.device)
@@ -76,26 +76,30 @@ def _weights(setup: Setup, part: str) -> dict[str, Tensor]:
     return module.state_dict() if module is not None else {}
 
 
-def pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+def pack_state(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """`value` (dicts, lists, plain values, tensors) as JSON, its tensors put into `tensors` under their path in it."""
     if isinstance(value, Tensor):
         tensors[path] = value
         return {"tensor": path}
     if isinstance(value, dict):  # as pairs, because JSON would turn the keys 0, 1, 2 into text
-        return {"pairs": [[key, pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
+        return {"pairs": [[key, pack_state(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        items = [pack(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+        items = [pack_state(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     return value
 
 
-def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def unpack_state(value: Any, tensors: dict[str, Tensor]) -> Any:
     """What `pack` was given."""
     if isinstance(value, list):
-        return [unpack(item, tensors) for item in value]
+        return [unpack_state(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
     if kind == "tensor":
         return tensors[content]
-    return tuple(unpack(content, tensors)) if kind == "tuple" else {key: unpack(item, tensors) for key, item in content}
+    return (
+        tuple(unpack_state(content, tensors))
+        if kind == "tuple"
+        else {key: unpack_state(item, tensors) for key, item in content}
+    )

@@ -115,7 +115,7 @@ def record(session: Session) -> None:
     progress, setup = session.progress, session.setup
     with timed(progress, training=True):  # a GPU has worked until here
         session.meter.read(progress)
-    val = evaluate(session, "val") if evaluation_due(session) else None
+    val = score_split(session, "val") if evaluation_due(session) else None
     tokens, seconds = progress.tokens - session.row[0], progress.training - session.row[1]
     row: dict[str, float] = {
         "step": progress.step,
@@ -151,7 +151,7 @@ def keep_best(session: Session, row: dict[str, float], val: Score) -> None:
         session.run.update_status(**progress.best)
 
 
-def evaluate(session: Session, split: str) -> Score:
+def score_split(session: Session, split: str) -> Score:
     """The score of a whole split under the current weights; a signal ends it at once, but for several ranks."""
     setup = session.setup
     after = SILENCE if split == "val" else MOMENT  # which comes again and again

@@ -113,11 +113,11 @@ def estimated_seconds(setup: Setup, steps: int) -> float:
     rate = RATES.get(setup.device.type, RATES["cpu"])[setup.precision]
     if setup.device.type == "cpu":
         rate *= torch.get_num_threads()
-    seconds = flops(setup) * tokens / (rate * world_size())
+    seconds = flops_per_token(setup) * tokens / (rate * world_size())
     return max(seconds, steps * setup.config.accumulate * LAUNCHING.get(setup.device.type, 0.0))
 
 
-def flops(setup: Setup) -> int:
+def flops_per_token(setup: Setup) -> int:
     """Floating point operations to train on one token: 6 per parameter in a product (attention itself not counted)."""
     parts = setup.model.summary()
     multiplied = sum(parts.values())

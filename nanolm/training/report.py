@@ -23,7 +23,7 @@ from nanolm.scoring.score import Score
 from nanolm.text import escape_controls
 from nanolm.training.display import duration
 from nanolm.training.distributed import from_first
-from nanolm.training.loop import Outlets, Session, evaluate
+from nanolm.training.loop import Outlets, Session, score_split
 from nanolm.training.metrics import COLUMNS
 from nanolm.training.output import announced
 
@@ -38,8 +38,8 @@ def final_scores(session: Session) -> tuple[Score, Score | None]:
     setup = session.setup
     setup.average = None
     setup.model.load_state_dict(read_weights(session.run.folder / BEST)[0])
-    val = session.best_val or evaluate(session, "val")
-    return val, evaluate(session, "test") if len(setup.encoded["test"]) else None
+    val = session.best_val or score_split(session, "val")
+    return val, score_split(session, "test") if len(setup.encoded["test"]) else None
 
 
 def finish(session: Session, outlets: Outlets, console: Console) -> float:
@@ -66,7 +66,7 @@ def finish(session: Session, outlets: Outlets, console: Console) -> float:
     (run.folder / PREVIOUS).unlink(missing_ok=True)
     images = {name.removesuffix(".png"): run.folder / name for name in CURVES if (run.folder / name).exists()}
     outlets.tracker.report(figures | {"state": "finished"}, samples, images)
-    show(console, session, figures, samples)
+    print_results(console, session, figures, samples)
     return float(figures["val_bpb"])
 
 
@@ -114,7 +114,7 @@ def write_samples(session: Session) -> list[tuple[str, str]]:
     return samples
 
 
-def show(console: Console, session: Session, figures: dict[str, Any], samples: list[tuple[str, str]]) -> None:
+def print_results(console: Console, session: Session, figures: dict[str, Any], samples: list[tuple[str, str]]) -> None:
     """Prints the table of results, the samples and the next commands."""
     folder = session.run.folder
     titles = ("", "bits per byte", "floor", "above it", "perplexity*")

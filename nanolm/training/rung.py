@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from nanolm.files import read_json, write_json
-from nanolm.training.loop import Outlets, Session, evaluate
+from nanolm.training.loop import Outlets, Session, score_split
 
 RUNGS = "rungs.json"  # a list: share of the plan, step, of how many, val_bpb; bits and bytes of each val document
 
@@ -22,7 +22,7 @@ def rung_step(until: float, steps: int) -> int:
 def stop_at_rung(session: Session, outlets: Outlets, until: float) -> float:
     """Scores val with the weights of this step, notes it and prints it; returns the score."""
     run, progress = session.run, session.progress
-    val = evaluate(session, "val")
+    val = score_split(session, "val")
     path = run.folder / RUNGS
     known: list[dict[str, Any]] = read_json(path) if path.exists() else []
     rung = {"share": until, "step": progress.step, "of": session.steps, "val_bpb": val.bpb}

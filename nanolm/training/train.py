@@ -33,7 +33,7 @@ from nanolm.training.distributed import (
     wait_for_all,
 )
 from nanolm.training.ending import NO_MEMORY, ending, is_memory, refusal
-from nanolm.training.loop import Outlets, Session, evaluate, fit, fulfilled
+from nanolm.training.loop import Outlets, Session, fit, fulfilled, score_split
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import announced, lasting_output
 from nanolm.training.plan import Plan, make_plan
@@ -209,7 +209,7 @@ def follow(session: Session) -> float:
             if fulfilled(session):
                 final_scores(session)
             else:
-                evaluate(session, "val")
+                score_split(session, "val")
     except StopNow:
         raise SystemExit(128 + (session.stop.signal or 0)) from None
     except Diverged:  # the first rank says it

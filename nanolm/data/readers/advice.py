@@ -6,7 +6,7 @@ In: a Source and how it will be read. Out: proposals, a line each, for a person 
 import re
 from itertools import pairwise
 
-from nanolm.data.readers.read import kind_of, read_head
+from nanolm.data.readers.read import format_of, read_head
 from nanolm.data.readers.source import ReadOptions, Source
 from nanolm.data.readers.text import is_title
 
@@ -17,7 +17,7 @@ _FEW = 10  # lines, below which nothing is said
 
 def propose(source: Source, options: ReadOptions) -> list[str]:
     """Proposals of other values for `data.document`, where lines are documents but don't look like it."""
-    if (options.format or kind_of(source)) != "text":
+    if (options.format or format_of(source)) != "text":
         return []
     lines = read_head(source, options)
     garbled = _garbled(lines)

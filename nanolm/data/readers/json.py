@@ -38,7 +38,7 @@ def read_jsonl(source: Source, options: ReadOptions, counts: Counter[str]) -> It
         yield row_text(where, options.column, row)
 
 
-def read_json(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
+def read_json_rows(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
     """The texts under the key `column` of an array's objects, or of objects that follow each other."""
     values = _Values(source, options)
     array = values.peek() == "["

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from nanolm.data.readers.source import LONGEST, ReadOptions, Source, naming, open_source
+from nanolm.data.readers.source import LONGEST, ReadOptions, Source, naming_source, open_source
 from nanolm.errors import DataError
 
 _FEW = 200  # lines that tell one encoding from another
@@ -50,7 +50,7 @@ def read_blocks(source: Source, options: ReadOptions) -> Iterator[str]:
 @contextmanager
 def _open_text(source: Source, options: ReadOptions, progress: Callable[[], str]) -> Iterator[io.TextIOWrapper]:
     """The file as text. What is wrong with its bytes becomes a DataError."""
-    with naming(source, progress), open_source(source) as file:
+    with naming_source(source, progress), open_source(source) as file:
         encoding = options.encoding or _encoding(source, file.peek(HEAD)[:HEAD])
         try:
             with io.TextIOWrapper(file, encoding, newline=None) as text:

@@ -95,7 +95,7 @@ def _alike(where: str, sources: list[Source]) -> list[Source]:
     return sources
 
 
-def identity(source: Source) -> list[str | int]:
+def file_identity(source: Source) -> list[str | int]:
     """Path, size in bytes, time of change in nanoseconds, and the member of a zip."""
     stat = os.stat(source.path)
     found: list[str | int] = [str(source.path.resolve()), stat.st_size, stat.st_mtime_ns]

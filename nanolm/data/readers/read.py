@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from nanolm.data.readers.columnar import read_arrow, read_parquet
 from nanolm.data.readers.delimited import read_delimited
-from nanolm.data.readers.json import read_json, read_jsonl
+from nanolm.data.readers.json import read_json_rows, read_jsonl
 from nanolm.data.readers.lines import HEAD, read_lines
-from nanolm.data.readers.source import ReadOptions, Source, naming, open_source
+from nanolm.data.readers.source import ReadOptions, Source, naming_source, open_source
 from nanolm.data.readers.text import SEPARATOR, documents_of, unescape
 from nanolm.errors import DataError
 
 READERS: dict[str, Callable[[Source, ReadOptions, Counter[str]], Iterator[str]]] = {
     "text": lambda source, options, counts: read_lines(source, options),
     "csv": read_delimited,
-    "json": read_json,
+    "json": read_json_rows,
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "arrow": read_arrow,
@@ -32,7 +32,7 @@ _MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 
 def read_documents(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
     """The documents of one source; adds `read`, `blank` and `ragged` (csv) to `counts`."""
-    kind = options.format or kind_of(source)
+    kind = options.format or format_of(source)
     texts = READERS[kind](source, options, counts)
     if kind == "text":
         texts = documents_of(texts, options.document, _separator(source, options), str(source))
@@ -51,9 +51,9 @@ def not_blank(texts: Iterable[str], counts: Counter[str]) -> Iterator[str]:
             counts["blank"] += 1
 
 
-def kind_of(source: Source) -> str:
+def format_of(source: Source) -> str:
     """A key of READERS. DataError for a file that is none of them."""
-    with naming(source, lambda: "byte 0"), open_source(source) as file:
+    with naming_source(source, lambda: "byte 0"), open_source(source) as file:
         head = file.peek(64)[:64]
     ending = source.kind
     if said := _what_else(ending, head):

@@ -77,7 +77,7 @@ def open_source(source: Source) -> Iterator[io.BufferedReader]:
 
 
 @contextmanager
-def naming(source: Source, progress: Callable[[], str]) -> Iterator[None]:
+def naming_source(source: Source, progress: Callable[[], str]) -> Iterator[None]:
     """What a damaged file raises becomes a DataError that names it, and how far it could be read."""
     try:
         yield

@@ -45,7 +45,7 @@ class Int8Linear(nn.Module):
         largest = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
         if FBGEMM:
             if self._packed is None:
-                self._packed = pack(self.weight, self.scale)
+                self._packed = pack_weights(self.weight, self.scale)
             out = _fbgemm(x / largest, 1 / STEPS, STEPS + 1, self._packed)  # unsigned bytes: STEPS + 1 stands for 0
         else:
             whole = (x / largest * STEPS).round().char().flatten(0, -2)
@@ -63,7 +63,7 @@ class Int8Embedding(Int8Linear):
         return F.embedding(ids, self.weight) * self.scale[ids, None]
 
 
-def pack(weight: Tensor, scale: Tensor) -> Any:
+def pack_weights(weight: Tensor, scale: Tensor) -> Any:
     """The weights as fbgemm wants them: its product takes a twentieth of `torch._int_mm`'s time for one row on AVX2."""
     with warnings.catch_warnings(action="ignore"):  # that torch will drop these tensors one day
         table = torch._make_per_channel_quantized_tensor(weight, scale.double(), torch.zeros_like(scale).long(), 0)
