@@ -1,4 +1,4 @@
-"""The trials of benchmarks/faults.py. Importing one finds nanolm and the helpers of its tests; one thread."""
+"""The trials of benchmarks/faults.py. Importing one finds nanolm and what its tests share; one thread."""
 
 import os
 import sys
