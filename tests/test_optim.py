@@ -12,6 +12,7 @@ from nanolm.config import options
 from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
 from nanolm.model.transformer import Transformer
+from nanolm.model.width import last_gain
 from nanolm.optim.adam import Adam
 from nanolm.optim.adamw import AdamW
 from nanolm.optim.base import OptimConfig, lr_factor
@@ -189,7 +190,7 @@ def test_a_step_moves_every_width_alike(config: OptimConfig, tied: bool) -> None
             model = Transformer(ModelConfig(dims=dims, heads=4, nblocks=2, tied=tied), vocab_size=300, context=16)
             ids = torch.randint(4, 300, (16, 17), generator=torch.Generator().manual_seed(0))
             hidden = model(ids[:, :-1]).detach()
-            logits, gain = model.logits(hidden), model.last_norm.weight.detach()
+            logits, gain = model.logits(hidden), model.get_parameter(last_gain(model.config)).detach()
             optimizer = config.build(model)
             for _ in range(4):
                 optimizer.zero_grad()

@@ -22,7 +22,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "kv_heads": (None, 1),
     "attention_output": (True, False),
 }
-ALL = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+_EVERY = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]  # 2,560
+MANY = random.Random(1).sample(_EVERY, 400)  # each pair of choices is among them dozens of times
 ORIGINAL: dict[str, Any] = {
     "norm": "layer",
     "norm_position": "post",
@@ -35,7 +36,7 @@ ORIGINAL: dict[str, Any] = {
     "dropout": 0.2,
 }
 ALIBI: dict[str, Any] = {"positions": "alibi", "kv_heads": 2}
-SOME = [{}, ORIGINAL, ALIBI, {"positions": "none"}, {"qk_norm": False}, *random.Random(0).sample(ALL, 10)]
+SOME = [{}, ORIGINAL, ALIBI, {"positions": "none"}, {"qk_norm": False}, *random.Random(0).sample(_EVERY, 10)]
 
 
 def build(pieces: dict[str, Any], dims: int = 16, context: int = CONTEXT) -> Transformer:

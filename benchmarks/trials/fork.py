@@ -26,7 +26,7 @@ from nanolm.runs.run import BEST, LAST
 from nanolm.runs.weights import read_weights
 from nanolm.training import loop, report
 
-PHASES = ["start", "take_step", "evaluate", "save_checkpoint", "write_weights", "finish"]
+PHASES = ["start", "take_step", "score_split", "save_checkpoint", "write_weights", "finish"]
 phase = mmap.mmap(-1, 8)  # shared: what the child is doing, and how many phases it has begun
 COMPLAINT, CRASH = 1, 70  # exit statuses of a child: one line of ours; a traceback
 

@@ -16,8 +16,8 @@ from inputs import CONTENT, FIELDS, FILES, HEADS, KNOBS, TOKENIZERS, VALUES, che
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nanolm.cli.arguments import ready
 from nanolm.cli.configs import CONF, register
-from nanolm.cli.door import check_options
 from nanolm.errors import NanolmError, one_line
 from trials.count import Count
 
@@ -69,8 +69,7 @@ def composed(count: Count, verb: str, override: str, seen: Counter[str]) -> None
     """The door's way with one override: a checked dataclass, or one line that names the key."""
     key = override.partition("=")[0]
     try:
-        check_options([override])
-        OmegaConf.to_object(compose(verb, overrides=[override]))
+        OmegaConf.to_object(compose(verb, overrides=ready(verb, [override])))
         seen["override taken"] += 1
         count.add("", [])
     except (NanolmError, OmegaConfBaseException, *hydra_errors()) as error:
