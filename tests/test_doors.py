@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from tiny_run import write_documents
 
+from nanolm.cli import door
 from nanolm.cli.configs import CONF, VERBS, schemas
-from nanolm.cli.door import lift, spin_less_if_busy
+from nanolm.cli.door import lift, running_now, spin_less_if_busy
 from nanolm.config import help_of
 from nanolm.errors import one_line
 
@@ -178,14 +179,20 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
+def test_this_process_is_running() -> None:
+    assert running_now() >= 1
+
+
 @pytest.mark.parametrize(
-    ("load", "set_already", "count"), [(0.1, {}, None), (3.0, {}, "1000"), (3.0, {"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+    ("load", "running", "set_already", "count"),
+    [(0.1, 2, {}, None), (3.0, 2, {}, "1000"), (3.0, 1, {}, None), (3.0, 2, {"OMP_WAIT_POLICY": "ACTIVE"}, None)],
 )
 def test_threads_spin_less_on_a_busy_machine(
-    monkeypatch: pytest.MonkeyPatch, load: float, set_already: dict[str, str], count: str | None
+    monkeypatch: pytest.MonkeyPatch, load: float, running: int, set_already: dict[str, str], count: str | None
 ) -> None:
     monkeypatch.setattr(os, "environ", dict(set_already))
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(door, "running_now", lambda: running)
     spin_less_if_busy()
     assert os.environ.get("GOMP_SPINCOUNT") == count

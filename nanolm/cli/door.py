@@ -4,10 +4,12 @@ In: argv. Out: what the verb does; a mistake of the user's becomes one line and 
 so that `--cfg job` answers at once.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -61,8 +63,17 @@ def spin_less_if_busy() -> None:
     """
     if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) or not hasattr(os, "getloadavg"):
         return
-    if os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1):
+    if os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1) and running_now() > 1:
         os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
+def running_now() -> float:
+    """How many threads of this machine want a core now, this one among them: the load of the last minute may be that of
+    a run that has ended. inf where it can't be told."""
+    try:
+        return int(Path("/proc/loadavg").read_text("utf-8").split()[3].partition("/")[0])
+    except (OSError, LookupError, ValueError):
+        return math.inf
 
 
 def lift(argv: list[str], keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
