@@ -27,7 +27,7 @@ AFTER = 100  # steps: torch optimizes a recording then, which takes 50 ms and ma
 Step = Callable[..., Tensor]
 
 
-class Kind(NamedTuple):
+class StepKind(NamedTuple):
     """What a recording holds for: steps that differ in it take other operations."""
 
     few: bool  # rows: the products of Packed
@@ -38,7 +38,7 @@ class RecordedSteps:
     """What Transformer.step does with ids (B, 1); each kind of step is recorded at its first."""
 
     def __init__(self) -> None:
-        self.steps: dict[Kind, Step] = {}  # one that could not be recorded stays as it was
+        self.steps: dict[StepKind, Step] = {}  # one that could not be recorded stays as it was
         self.calls = 0
         self.works = True
         self.lock = threading.Lock()  # torch records one module at a time
@@ -49,7 +49,7 @@ class RecordedSteps:
         where = torch.full((1,), past) if starts is None else places(1, past + 1, starts, ids.device)
         mask = model.positions.mask(cache.keys.new_empty(1, 1, 0), past + 1, starts)
         given = (ids, where, *cache.tables(1), *([] if mask is None else [mask]))
-        kind = Kind(len(ids) in FEW, mask is not None)
+        kind = StepKind(len(ids) in FEW, mask is not None)
         if kind not in self.steps:
             with self.lock:
                 if kind not in self.steps:
@@ -60,7 +60,7 @@ class RecordedSteps:
         with torch.jit.optimized_execution(False):
             return self.steps[kind](*given)
 
-    def _step(self, model: Transformer, kind: Kind, given: tuple[Tensor, ...]) -> Step:
+    def _step(self, model: Transformer, kind: StepKind, given: tuple[Tensor, ...]) -> Step:
         """The recorded step of a model, tried on `given`."""
         plain = _Step(model, [partial(read, block, kind.masked) for block in model.blocks])
         if not self.works:
@@ -123,7 +123,7 @@ class _FlatBlock(nn.Module):
         return self.plain(x, *tensors)
 
 
-def recording(model: Transformer, kind: Kind, given: tuple[Tensor, ...]) -> Step:
+def recording(model: Transformer, kind: StepKind, given: tuple[Tensor, ...]) -> Step:
     """The step of `given` as torch recorded it. Raises RuntimeError and AttributeError."""
     ids, where, *tensors = given
     x, angles = model.embed(ids, where)
