@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
             replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def is_link_or_special(path: Path) -> bool:
+    """Whether a folder's entry is neither a plain file nor a folder; one that has been renamed meanwhile is none."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:  # what write_atomic had aside
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def make_folder(path: str | Path) -> Path:

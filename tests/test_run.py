@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "out" / "run"))
+
+
+def test_a_run_opens_while_another_process_writes_in_it(run: Path) -> None:
+    done = threading.Event()
+
+    def write() -> None:  # each writing has a file aside that another process sees, and then doesn't
+        while not done.is_set():
+            write_json(run / "notes.json", {})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(300):
+            Run.open(run)
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_a_run_gives_back_its_model_and_tokenizer(run: Path) -> None:

@@ -17,7 +17,7 @@ from nanolm.config import build, fill
 from nanolm.corpus.corpus import Corpus, load_corpus
 from nanolm.data.base import DataConfig
 from nanolm.errors import ConfigError, DataError, NanolmError, RunError
-from nanolm.files import read_json, sha256, write_json
+from nanolm.files import is_link_or_special, read_json, sha256, write_json
 from nanolm.locks import try_lock
 from nanolm.model.config import ModelConfig
 from nanolm.model.fast.restore import is_rounded, restored
@@ -65,7 +65,7 @@ class Run:
         if not cls.resumable(folder):
             raise RunError(f"{folder}: no run folder (it has no manifest.json); python train.py makes one")
         for path in folder.iterdir():  # what a stranger's link points at is neither read nor written; a pipe would wait
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            if is_link_or_special(path):
                 raise RunError(f"{path}: is a link or no file; a run keeps its own files: copy the folder with cp -rL")
         manifest = read_json(folder / "manifest.json")
         if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), dict) for key in ("files", "plan")):
