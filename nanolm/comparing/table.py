@@ -21,7 +21,7 @@ from nanolm.files import names
 SEEDS = ("seed", "data_seed")  # runs that differ in these alone are one row
 NOT_COMPARED = {  # heads of keys that say nothing about a configuration
     *("outputs", "run_name", "group", "tags", "tracking", "threads", "resume", "decode", "samples", "prompts"),
-    *("log_every", "checkpoint_seconds", "_wandb", *SEEDS),
+    *("log_every", "checkpoint_seconds", "keep_every", "_wandb", *SEEDS),
 }
 
 

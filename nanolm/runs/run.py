@@ -4,6 +4,7 @@ In: a folder that training writes. Out: its parts, each verified on reading, or 
 Knows the names of the files and no training; `config.json` is plain data, never interpolated.
 """
 
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from nanolm.tokenizer.base import Tokenizer, load_tokenizer
 
 FORMAT = 1  # raised when an older nanolm could no longer read a run; older runs keep loading
 BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
+KEPT = re.compile(r"step-(\d+)\.safetensors")  # with keep_every
 MEND = "copy the run folder again, or train it again"
 
 
@@ -98,6 +100,13 @@ class Run:
             raise RunError(f"{path}: damaged, its checksum differs from manifest.json's; {MEND}")
         return path
 
+    def kept(self) -> dict[int, Path]:
+        """The checkpoints that `keep_every` has kept, by their steps, the first one first."""
+        found = {
+            int(match[1]): self.folder / name for name in self.manifest["files"] if (match := KEPT.fullmatch(name))
+        }
+        return dict(sorted(found.items()))
+
     def status(self) -> dict[str, Any]:
         """state (running, finished, interrupted, failed), corpus, val_bpb, test_bpb, step, seconds, error ..."""
         status = read_json(self.folder / "status.json")
@@ -154,7 +163,15 @@ class Run:
         return self._tokenizer
 
     def weights(self, which: str = "best") -> Path:
-        """The file of the best or the last weights; before the first evaluation the best are the last, with a word."""
+        """The file of the best or the last weights, or of those of `step-500`, which `keep_every` has kept.
+
+        Before the first evaluation the best are the last, with a word.
+        """
+        if which not in ("best", "last"):
+            if (name := f"{which}.safetensors") not in map(kept_name, self.kept()):
+                there = ", ".join(["best", "last", *(path.stem for path in self.kept().values())])
+                raise ConfigError(f"which={which}: {self.folder} has no such weights; there are {there}")
+            return self.file(name)
         path = self.folder / {"best": BEST, "last": LAST}[which]
         if not path.exists() and (self.folder / LAST).exists():
             print(f"{self.folder}: not evaluated yet, so its last weights are taken as the best", file=sys.stderr)
@@ -164,7 +181,7 @@ class Run:
         return path
 
     def model(self, which: str = "best") -> Transformer:
-        """The model with the best or last weights, in eval mode on the CPU; `load.py` makes it ready for use.
+        """The model with the weights `which`, in eval mode on the CPU; `load.py` makes it ready for use.
 
         The weights are as they lie in the file, which may be int8 (export.py writes such runs).
         """
@@ -192,6 +209,11 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def kept_name(step: int) -> str:
+    """The file of the weights of a step that `keep_every` has kept."""
+    return f"step-{step}.safetensors"
 
 
 def check_fetches_nothing(folder: Path, data: DataConfig) -> None:

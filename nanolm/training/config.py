@@ -44,6 +44,7 @@ class TrainConfig:
     patience: Optional[int] = knob(None, "stop after so many evaluations without a better one; null: never")
     log_every: int = knob(10, "steps per row of metrics.csv")
     checkpoint_seconds: float = knob(60.0, "at most so much work is lost by a kill")
+    keep_every: Optional[int] = knob(None, "steps; the weights of each such step stay, for look.py; null: none")
     samples: int = knob(3, "texts per prompt at the end")
     prompts: list[str] = knob([""], "what the samples go on from")
     run_name: Optional[str] = knob(None, "of the run's folder, after its time; null: a name of its own")
@@ -58,7 +59,7 @@ class TrainConfig:
         between("minutes", self.minutes, 0, 1e6, open_low=True)
         between("ema", self.ema, 0, 1, open_low=True)
         between("threads", self.threads, 1, 4096)
-        for key in ("tokens", "batch_size", "accumulate", "eval_every", "patience", "log_every"):
+        for key in ("tokens", "batch_size", "accumulate", "eval_every", "patience", "log_every", "keep_every"):
             between(key, getattr(self, key), 1, 10**15)
         for key in ("seed", "data_seed"):
             between(key, getattr(self, key), 0, 2**63 - 1)

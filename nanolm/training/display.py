@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from nanolm.corpus.corpus import advise
 from nanolm.text import escape_controls
 from nanolm.training.distributed import world_size
+from nanolm.training.keep import steps_to_keep, weight_bytes
 from nanolm.training.setup import Setup
 
 SILENCE = 20.0  # seconds between plain lines outside a terminal
@@ -34,6 +35,9 @@ def show_setup(setup: Setup, steps: int, compiled: bool) -> None:
         "machine": f"{device}, {setup.precision}{', compiled' if compiled else ''}",
         "plan": f"{steps:,} steps, {steps / setup.steps_per_epoch:.3g} epochs, optimizer {setup.config.optim.name}",
     }
+    if kept := steps_to_keep(setup.config.keep_every, steps):
+        size = weight_bytes(setup) / 2**20
+        lines["kept"] = f"{len(kept):,} checkpoints of {size:,.1f} MiB, {len(kept) * size:,.0f} MiB in all"
     notes = advise(setup.corpus, setup.tokenizer, setup.encoded)
     print(*map(escape_controls, [*(f"{name:<10} {line}" for name, line in lines.items()), *notes]), sep="\n")
 

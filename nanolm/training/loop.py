@@ -20,6 +20,7 @@ from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import save_checkpoint
 from nanolm.training.display import SILENCE, Display
 from nanolm.training.distributed import add_up, connected, largest, rank, world_size
+from nanolm.training.keep import keep_weights
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import MOMENT, announced
 from nanolm.training.plan import step_batches
@@ -72,12 +73,14 @@ def fit(session: Session) -> None:
     try:
         if progress.logged < progress.step and row_due(session):  # stopped in an evaluation
             record(session)
+        keep(session)
         upcoming = step_batches(session.setup, progress.step)
         while not (fulfilled(session) or progress.step >= session.until):
             with timed(progress, training=True):
                 take_step(session.setup, next(upcoming), progress, session.steps, session.meter)
                 if session.setup.average:
                     session.setup.average.update_parameters(session.setup.model)
+            keep(session)
             if row_due(session):
                 record(session)
             with connected():
@@ -149,6 +152,13 @@ def keep_best(session: Session, row: dict[str, float], val: Score) -> None:
     if session.outlets:
         write_weights(session.run.folder / BEST, session.setup.evaluated_model.state_dict(), progress.best)
         session.run.update_status(**progress.best)
+
+
+def keep(session: Session) -> None:
+    """Keeps the weights of this step where `keep_every` asks for it."""
+    if session.outlets and session.setup.config.keep_every is not None:
+        with timed(session.progress):
+            keep_weights(session.run, session.setup, session.progress.step, session.steps)
 
 
 def score_split(session: Session, split: str) -> Score:

@@ -33,6 +33,7 @@ from nanolm.training.distributed import (
     wait_for_all,
 )
 from nanolm.training.ending import NO_MEMORY, ending, is_memory, refusal
+from nanolm.training.keep import check_room, forget_after
 from nanolm.training.loop import Outlets, Session, fit, fulfilled, score_split
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import announced, lasting_output
@@ -108,6 +109,7 @@ def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) ->
         load_weights(setup, source)
     wait_for_all()
     plan = make_plan(setup) | {"corpus": setup.corpus.fingerprint}
+    check_room(setup, plan["steps"])
     if rank() > 0:
         return Run.open(from_first("")), setup
     writers = {
@@ -144,11 +146,12 @@ def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
                 f"{run.folder}: has had {progress.step} steps, {plan['steps']} are asked; give a larger budget"
             )
         progress.waited = 0
+    check_room(setup, plan["steps"], progress.step)
     wait_for_all()  # what follows changes the folder, which all ranks have read now
     run.manifest |= {"plan": plan, "changed": {key: plain(setup.config)[key] for key in CHANGEABLE}}
     run.manifest["files"] = {name: sha for name, sha in run.manifest["files"].items() if name not in LATE_FILES}
     if rank() == 0:
-        run.list_files()
+        forget_after(run, progress.step)
         mend_best(setup, run, progress)
         remember_run(str(run.folder.resolve()))
     return setup, fill(Progress, from_first(plain(progress)), "progress")
