@@ -9,7 +9,7 @@ def main(config: EvaluateConfig, overrides: list[str]) -> None:
     if given["benchmark"] is None:
         from nanolm.cli.evaluate import evaluate
 
-        evaluate(**{key: value for key, value in given.items() if key != "benchmark"})
+        evaluate(**{key: value for key, value in given.items() if key not in ("benchmark", "checkpoints")})
     else:
         from nanolm.cli.benchmark import benchmark
 

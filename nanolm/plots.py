@@ -102,6 +102,29 @@ def _legend(axes: "Axes", floor: float | None) -> None:
     axes.legend(fontsize=8, loc="upper right")  # seeking the best place takes seconds
 
 
+def panels(path: Path, title: str, x: str, groups: Mapping[str, Mapping[str, Line]]) -> None:
+    """Named lines in a panel for each label of y, all over the same x; two panels a row."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows, columns = (len(groups) + 1) // 2, min(2, len(groups))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.4 + 5 * columns, 0.8 + 3.2 * rows), layout="constrained")
+        figure.suptitle(title)
+        cells = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+        for axes, (label, lines) in zip(cells, groups.items(), strict=False):
+            axes.set(xlabel=x, ylabel=label)
+            for (name, (across, y)), colour in zip(lines.items(), cycle(COLOURS), strict=False):
+                axes.plot(across, y, color=colour, label=name)
+            if len(lines) > 1:
+                axes.legend(fontsize=8)
+        for axes in cells[len(groups) :]:
+            axes.set_visible(False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+    write_atomic(path, buffer.getvalue())
+
+
 def scores_by_knob(path: Path, labels: Labels, ticks: list[str], best: np.ndarray, every: np.ndarray) -> None:
     """Scores over the values of one knob. best: (3, values) places on `ticks`, scores, sds; every: (2, runs)."""
     with _figure(path, f"{labels[1]} over {labels[0]}", labels) as axes:

@@ -63,7 +63,10 @@ class EvaluateConfig(RunConfig):
     data: Optional[DataConfig] = None
     split: str = knob("test", "train | val | test: of the run's own documents")
     path: Any = knob(None, "the run's own text, where it lies now; data.path= without data= means it too", path=True)
-    benchmark: Optional[str] = knob(None, "a jsonl of minimal pairs (good, bad, field ...), as BLiMP's", path=True)
+    benchmark: Optional[str] = knob(
+        None, "a jsonl of minimal pairs (good, bad, field ...), as BLiMP's, or tinyplots", path=True
+    )
+    checkpoints: bool = knob(False, "with benchmark=: over those that keep_every has kept, too, as a curve")
     precision: str = knob("fp32", "fp32 | bf16: such scores compare with each other only")
     quantize: Optional[str] = knob(None, "bf16 | int8: of the weights")
 

@@ -71,11 +71,15 @@ class Slot:
 
 
 class Derivation(NamedTuple):
-    """`choices`: the index taken wherever there was more than one option; `ways`: the product of their numbers."""
+    """`choices`: the index taken wherever there was more than one option; `ways`: the product of their numbers.
+
+    drawn: the fact that each choice settled, "" where it settled none.
+    """
 
     choices: tuple[int, ...]
     ways: int
     facts: dict[str, str]
+    drawn: tuple[str, ...]
 
     @property
     def bits(self) -> float:
@@ -144,7 +148,7 @@ class Grammar:
                     for i in choice.index.get(words[at], []) + choice.others:
                         option = choice.options[i]
                         known = {**facts, name: option} if name else facts
-                        todo.append((_push(option.nodes, rest), at, known, (i, n, trail) if n > 1 else trail))
+                        todo.append((_push(option.nodes, rest), at, known, (i, n, name, trail) if n > 1 else trail))
                     break
             else:
                 if at == len(words) - 1:
@@ -223,12 +227,14 @@ def _words(text: str) -> list[str]:
 
 
 def _derivation(trail: Any, facts: dict[str, Option]) -> Derivation:
-    choices, ways = [], 1
+    choices, drawn, ways = [], [], 1
     while trail:
-        i, n, trail = trail
+        i, n, name, trail = trail
         choices.append(i)
+        drawn.append(name)
         ways *= n
-    return Derivation(tuple(reversed(choices)), ways, {name: option.text for name, option in facts.items()})
+    told = {name: option.text for name, option in facts.items()}
+    return Derivation(tuple(reversed(choices)), ways, told, tuple(reversed(drawn)))
 
 
 def _polish(text: str) -> str:
