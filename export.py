@@ -7,7 +7,7 @@ from nanolm.cli.door import door
 def main(config: ExportConfig) -> None:
     from nanolm.export.export import export
 
-    export(config.run, config.format, config.folder, config.push, config.outputs)
+    export(config.run, config.format, config.folder, config.push, config.outputs, config.runtime)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ def read_json(path: str | Path) -> Any:
         raise NanolmError(f"{path}: is damaged, not JSON ({error}); restore or delete it") from error
 
 
+def user_cache() -> Path:
+    """Where what is fetched once is kept for all folders."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nanolm")
+
+
 def expand_home(text: str) -> str:
     """A path or an address as a user types it, with `~` and `~name` as home folders, where there is such a user."""
     return os.path.expanduser(text)

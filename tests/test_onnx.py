@@ -1,5 +1,6 @@
 """format=onnx, judged by onnxruntime: the same scores token by token with the cache, for one row and for three."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,27 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+class Said(logging.Handler):
+    """Keeps what a logger was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_onnxruntime_scores_the_same(tmp_path: Path, model: dict[str, Any]) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    run = untrained.run(tmp_path, **model)
+    run, said = untrained.run(tmp_path, **model), Said()
+    logging.getLogger("torch.onnx._internal.exporter._registration").addHandler(said)
     folder = export(str(run.folder), "onnx", outputs=str(tmp_path / "out"))
+    assert not said.lines, "whoever exports a model asked nothing about torchvision"
     session = runtime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     ours, config = load(run.folder, precision="fp32").model, load(run.folder).model.config
     for rows in (1, 3):

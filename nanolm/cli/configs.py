@@ -97,11 +97,10 @@ class ExportConfig:
     """What export.py takes."""
 
     run: str = knob("latest", "latest | best | a run folder", path=True)
-    format: str = knob(
-        "hf", "hf | gguf | onnx | space | int8: for transformers, llama.cpp, onnxruntime, a web page, a small run"
-    )
+    format: str = knob("hf", "hf | gguf | onnx | web | space | int8: docs/tools.md says for whom")
     folder: Optional[str] = knob(None, "where to; null: outputs/exports/<run>-<format>", path=True)
     push: Optional[str] = knob(None, "user/name: uploads the folder to Hugging Face")
+    runtime: Optional[str] = knob(None, "format=web: npm's onnxruntime-web, unpacked; null: fetched", path=True)
     outputs: str = knob("outputs", "the folder of all runs", path=True)
 
 

@@ -1,4 +1,4 @@
-"""A run as a folder for others: transformers, llama.cpp, onnxruntime, a Hugging Face Space, int8; with a model card.
+"""A run as a folder for others: transformers, llama.cpp, onnxruntime, a browser, a Hugging Face Space, int8.
 
-In: a run. Out: a folder, uploaded if asked.
+In: a run. Out: a folder with a model card, uploaded if asked.
 """

@@ -5,8 +5,11 @@ The graph is made from a plain transformer of its own: ours writes into its cach
 """
 
 import json
+import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,19 @@ def cache_names(layers: int, when: str) -> list[str]:
     return [f"{when}_{part}.{layer}" for layer in range(layers) for part in ("key", "value")]
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without torch's words about its own future and about torchvision, which nobody here wants. Errors stay errors."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        log.setLevel(before)
+
+
 def export_graph(step: StepWithCache, path: Path) -> None:
     """Writes the graph; any number of rows, tokens, and tokens before."""
     rows, length, before = EXAMPLE
@@ -119,7 +135,7 @@ def export_graph(step: StepWithCache, path: Path) -> None:
     layers = config["num_hidden_layers"]
     empty = torch.zeros(rows, config["num_key_value_heads"], before, config["head_dim"])
     shapes = ({0: batch, 1: batch}, [{0: batch, 2: batch}] * (2 * layers))
-    with warnings.catch_warnings(action="ignore"):  # of what torch itself will drop
+    with quietly():
         torch.onnx.export(
             step.eval(),
             (torch.ones(rows, length, dtype=torch.long), [empty.clone() for _ in range(2 * layers)]),

@@ -37,10 +37,11 @@ def grid(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
     return tag("div", tag("table", tag("thead", head), tag("tbody", *lines), class_=kind), class_="scroll")
 
 
-def page(name: str, title: str, body: Html, data: Any, charts: bool | str = False) -> str:
+def page(name: str, title: str, body: Html, data: Any, charts: bool | str = False, model: bool = False) -> str:
     """The page `name`; its script finds `data` as JSON in the element #data. charts: with Plotly and `charts.js`.
 
-    A text: the address of Plotly on a server, which the page may then ask for more.
+    A text: the address of Plotly on a server, which the page may then ask for more. model: with `tokens.js`; the page
+    may load a model, and WebAssembly to run it, from where it comes from itself.
     """
     kept = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no text can end the element
     parts = {"title": escape(title), "body": body, "data": kept, "library": "", "allowed": ""}
@@ -53,6 +54,10 @@ def page(name: str, title: str, body: Html, data: Any, charts: bool | str = Fals
     if isinstance(charts, str):
         parts["library"] = tag("script", src=charts)
         parts["allowed"] += " 'self'"
+        parts["asks"] = " connect-src 'self';"
+    if model:
+        parts["script"] = resource("tokens.js") + parts["script"]
+        parts["allowed"] = " 'self' 'wasm-unsafe-eval'"
         parts["asks"] = " connect-src 'self';"
     return Template(resource("house.html")).substitute(parts)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from nanolm.errors import DataError
-from nanolm.files import fingerprint, make_folder
+from nanolm.files import fingerprint, make_folder, user_cache
 from nanolm.locks import locked
 from nanolm.text import first_line
 
@@ -48,8 +48,7 @@ def fetched(address: str) -> Path:
 
 def cache_path(address: str) -> Path:
     """Where the file at an address lies once it is fetched."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nanolm")
-    return folder / f"{fingerprint(address)}-{Path(urlsplit(address).path).name or 'file'}"
+    return user_cache() / f"{fingerprint(address)}-{Path(urlsplit(address).path).name or 'file'}"
 
 
 def is_cached(pattern: str) -> bool:
