@@ -33,6 +33,12 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than a tiny training; test_training.py draws."""
+    monkeypatch.setattr("nanolm.training.report.draw_curves", lambda *_: None)
+
+
+@pytest.fixture
 def no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No key, no account, no W&B variables of the machine's."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:

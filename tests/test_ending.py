@@ -21,10 +21,7 @@ from nanolm.training.output import LastingStream, announced, lasting_output
 from nanolm.training.stop import Stop
 from nanolm.training.train import train
 
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def test_a_reader_that_goes_does_not_touch_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,11 @@ from nanolm.errors import ConfigError, RunError
 from nanolm.runs.load import load_for_scoring
 from nanolm.runs.run import BEST, Run
 from nanolm.runs.weights import read_weights
-from nanolm.training import loop, report
+from nanolm.training import loop
 from nanolm.training.keep import steps_to_keep
 from nanolm.training.train import train
 
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "draw_curves", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def test_which_steps_stay() -> None:
