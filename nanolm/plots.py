@@ -102,20 +102,29 @@ def _legend(axes: "Axes", floor: float | None) -> None:
     axes.legend(fontsize=8, loc="upper right")  # seeking the best place takes seconds
 
 
-def panels(path: Path, title: str, x: str, groups: Mapping[str, Mapping[str, Line]]) -> None:
-    """Named lines in a panel for each label of y, all over the same x; two panels a row."""
+def panels(
+    path: Path, title: str, x: str, groups: Mapping[str, Mapping[str, Line]], shares: Sequence[str], named: int = 8
+) -> None:
+    """Named lines in a panel for each label of y, over the same x: the first `named` in colour, the others grey.
+
+    shares: the labels whose y is a share, drawn from 0 to 1.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     rows, columns = (len(groups) + 1) // 2, min(2, len(groups))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.4 + 5 * columns, 0.8 + 3.2 * rows), layout="constrained")
+        figure = Figure(figsize=(1.4 + 4 * columns, 0.6 + 2.6 * rows), layout="constrained")
         figure.suptitle(title)
         cells = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-        for axes, (label, lines) in zip(cells, groups.items(), strict=False):
-            axes.set(xlabel=x, ylabel=label)
-            for (name, (across, y)), colour in zip(lines.items(), cycle(COLOURS), strict=False):
-                axes.plot(across, y, color=colour, label=name)
+        for number, (axes, (label, lines)) in enumerate(zip(cells, groups.items(), strict=False)):
+            axes.set(xlabel=x if number >= len(groups) - columns else "", ylabel=label)
+            for place, (name, (across, y)) in enumerate(lines.items()):
+                colour, known = (COLOURS[place], name) if place < named else (GREY, None)
+                marker = "." if len(across) < 10 else ""
+                axes.plot(across, y, color=colour, label=known, marker=marker, zorder=3 - place / len(lines))
+            if label in shares:
+                axes.set_ylim(-0.02, 1.02)
             if len(lines) > 1:
                 axes.legend(fontsize=8)
         for axes in cells[len(groups) :]:

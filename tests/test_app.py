@@ -27,7 +27,8 @@ from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.decode.sample import Sample
 from nanolm.errors import ConfigError
-from nanolm.tokenizer.base import EOS
+from nanolm.generator import load
+from nanolm.tokenizer.base import BOS, EOS
 
 ROOT = Path(__file__).resolve().parent.parent
 NASTY = "</script><script>document.title='x'</script><img src=x onerror=\"document.title='x'\">${1+1}{{value}}@children"
@@ -166,11 +167,18 @@ def test_likelihoods_are_those_of_the_text_written(models: Models) -> None:
     for row in rows:
         assert 0 < sum(share for _, share in row["top"]) <= 1.0001
         assert row["rank"] > look.TOP or row["top"][row["rank"] - 1][0] == row["token"]
-    likelihood, attention = look.look_pages(models, "words", text.prompt + text.new, [text])
-    assert likelihood.count("<iframe") == attention.count("<iframe") == 1
+    likelihood, attention, inside = look.look_pages(models, "words", text.prompt + text.new, [text])
+    assert likelihood.count("<iframe") == attention.count("<iframe") == inside.count("<iframe") == 1
+    for title in ("Layer by layer", "Why “", "What heads are for", "Map of words"):
+        assert f"<h2>{title}" in unescape(inside)
     assert 'sandbox="allow-scripts"' in likelihood
     assert "&lt;EOS&gt;" in unescape(likelihood) or text.ids[-1] != EOS
-    assert look.look_pages(models, "words", "", [text])[1] == ""
+    assert look.look_pages(models, "words", "", [text])[1:] == ("", "")
+
+
+def test_int8_has_no_parts_to_look_at(models: Models) -> None:
+    made = load(models.outputs / "words", quantize="int8")
+    assert "int8" in look.inside(made, [BOS, 5, 6])
 
 
 def test_tokens_show_ids_and_what_is_unknown(models: Models) -> None:
@@ -294,6 +302,10 @@ def test_every_tab_in_a_browser(browser: Any, url: str) -> None:
         assert browser.find_element("css selector", "#view").text
         assert not browser.find_elements("css selector", "img")
         browser.switch_to.default_content()
+    browser.switch_to.frame(shown(".inside iframe"))
+    assert browser.find_element("css selector", "h1").text == "Inside"
+    assert browser.find_element("css selector", ".word").text == "Point at a dot or tap it."
+    browser.switch_to.default_content()
     tab("Tokens")
     wait(lambda: shown(".chips span"))
     shown("textarea").send_keys(NASTY)

@@ -1,14 +1,18 @@
 """Looking inside: what is shown is exact. Shares sum to the logit, the last lens is the output, a part off is off."""
 
 import csv
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import untrained
 from tiny_model import ORIGINAL, VOCABULARY, build, ids
+from tiny_run import tiny_config
 
 from nanolm.cli.look import look
 from nanolm.corpus.corpus import Encoded
@@ -16,11 +20,13 @@ from nanolm.errors import ConfigError, RunError
 from nanolm.export.export import export
 from nanolm.interpret.ablation import ablations, mean_outputs
 from nanolm.interpret.attribution import logit_attribution
-from nanolm.interpret.embeddings import nearest, principal_map
+from nanolm.interpret.embeddings import MAPS, nearest, principal_map
 from nanolm.interpret.heads import head_scores, scores_of
-from nanolm.interpret.lens import logit_lens
+from nanolm.interpret.lens import logit_lens, stream_scale
 from nanolm.interpret.parts import Part, all_parts, collect_parts, replaced
+from nanolm.runs.load import load_for_scoring
 from nanolm.tokenizer.base import BOS, EOS
+from nanolm.training.train import train
 
 MODELS: list[dict[str, Any]] = [
     {},
@@ -46,6 +52,21 @@ def test_the_last_lens_is_the_output(pieces: dict[str, Any]) -> None:
         with torch.inference_mode():
             first = model.logits(model.norm(collect_parts(model, TEXT).stream[0]))[0].softmax(-1)
         assert float(lens.probabilities[0, 0]) == pytest.approx(float(first[TEXT[1]]))
+
+
+@pytest.mark.parametrize("pieces", MODELS, ids=str)
+def test_a_lens_tuned_by_norm_ends_in_the_output_too(pieces: dict[str, Any]) -> None:
+    model = build(pieces)
+    texts = [[BOS, *ids(1, size, seed=size)[0].tolist(), EOS] for size in (9, 5, 12)]
+    scale = stream_scale(model, texts)
+    plain, tuned = logit_lens(model, TEXT), logit_lens(model, TEXT, scale)
+    assert torch.equal(tuned.probabilities[-1], plain.probabilities[-1])
+    assert torch.equal(tuned.ranks[-1], plain.ranks[-1])
+    assert not torch.allclose(tuned.probabilities[:-1], plain.probabilities[:-1])
+    streams = torch.cat([collect_parts(model, text).stream[:, 1:] for text in texts], 1)
+    moved = scale.tuned(streams)
+    torch.testing.assert_close(moved.mean(1), streams[-1].mean(0).expand(3, -1))
+    torch.testing.assert_close(moved.std(1), streams[-1].std(0).expand(3, -1))
 
 
 @pytest.mark.parametrize("pieces", [one for one in MODELS if one is not ORIGINAL], ids=str)
@@ -132,11 +153,61 @@ def test_words_near_each_other() -> None:
     assert float(points.square().sum() / spread) == pytest.approx(share, abs=1e-4)
 
 
+def test_maps_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build({})
+    with torch.no_grad():  # two groups of words, far from each other
+        model.embedding.weight[4:13, 0] += 30
+        model.embedding.weight[13:22, 0] -= 30
+    for kind in ("pca", "tsne"):
+        points, about = MAPS[kind](model, range(4, 22))
+        assert points.shape == (18, 2)
+        assert kind == "pca" or "t-SNE" in about
+        groups = points[:9].float(), points[9:].float()
+        within = max(float(torch.cdist(group, group).mean()) for group in groups)
+        assert within < float(torch.cdist(*groups).mean())
+    assert torch.equal(MAPS["tsne"](model, range(4, 22))[0], MAPS["tsne"](model, range(4, 22))[0])
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ConfigError, match="map=umap: is not installed"):
+        MAPS["umap"](model, range(4, 22))
+    fake = types.ModuleType("umap")
+    fake.UMAP = lambda **_: types.SimpleNamespace(fit_transform=lambda vectors: vectors[:, :2])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "umap", fake)
+    assert torch.equal(MAPS["umap"](model, range(4, 22))[0], model.embedding.weight[4:22, :2].float())
+
+
+def test_random_tokens_are_all_different() -> None:
+    assert head_scores(build({}, context=256)).shape == (8, 5)  # of a vocabulary that holds fewer than 64
+
+
+def test_heads_over_the_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out" / "run"
+    train(tiny_config(tmp_path, keep_every=10), folder=folder)
+    capsys.readouterr()
+    place = look(str(folder), "ada finds a ship", documents=4, map="tsne", outputs=tmp_path / "out")
+    assert not capsys.readouterr().err
+    names = {"index.html", "heads.csv", "parts.csv", "heads_over_steps.csv", "heads_over_steps.png"}
+    assert {file.name for file in place.iterdir()} == names
+    scores = pd.read_csv(place / "heads_over_steps.csv")
+    assert scores["step"].unique().tolist() == [0, 10, 20, 24]
+    assert len(scores) == 4 * 4
+    for step in (0, 24):
+        model = load_for_scoring(folder, which=f"step-{step}").model
+        own = scores[scores["step"] == step].drop(columns="step")
+        assert np.allclose(own, head_scores(model))
+    text = (place / "index.html").read_text()
+    for title in ("Layer by layer", "Layer by layer, tuned by norm", "When heads formed", "Map of words"):
+        assert f"<h2>{title}</h2>" in text
+    assert text.count("<svg") == 2
+    assert text.count("data:image/png") == 1
+    with pytest.raises(ConfigError, match="map=som: must be one of pca, tsne, umap"):
+        look(str(folder), "ada", map="som", outputs=tmp_path / "out")
+
+
 def test_the_verb_writes_a_page_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     untrained.run(tmp_path)
     folder = look("latest", "the </script> army general is sent", outputs=tmp_path / "out")
     assert {file.name for file in folder.iterdir()} == {"index.html", "heads.csv"}
-    assert "no ablations: " in capsys.readouterr().err  # an untrained run has no corpus
+    assert "no ablations, and no lens tuned by norm: " in capsys.readouterr().err  # an untrained run has no corpus
     text = (folder / "index.html").read_text()
     assert text.count("<script>") == 1
     assert "http" not in text.replace("http-equiv", "")

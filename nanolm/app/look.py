@@ -1,6 +1,6 @@
-"""The tab Look inside: how likely each token of a text was to the model, and what its heads looked at.
+"""The tab Look inside: how likely each token of a text was, what the heads looked at, and the page of look.py.
 
-In: a text, best one just written, with its ids. Out: two pages, each in a frame that can't reach this one.
+In: a text, best one just written, with its ids. Out: three pages, each in a frame that can't reach this one.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,10 @@ from nanolm.app.tokens import control_marks, token_texts
 from nanolm.app.write import Text
 from nanolm.generator import Generator
 from nanolm.interpret import attention
+from nanolm.interpret.heads import head_scores
+from nanolm.interpret.inside import Inside
+from nanolm.interpret.page import heads_section, look_page
+from nanolm.model.fast.restore import is_rounded
 from nanolm.web.html import Html, frame, page, tag
 
 TOP = 10  # of the likeliest tokens at each place
@@ -50,21 +54,32 @@ def likelihood(generator: Generator, ids: Sequence[int]) -> str:
     return page("likelihood", title, Html(tag("h1", title) + tag("p", head, id="legend") + both), rows)
 
 
-def look_pages(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple[str, str]:
-    """Both pages, framed; of a text that this run has just written exactly its ids."""
+def inside(generator: Generator, ids: Sequence[int]) -> str:
+    """The page of look.py, but for what needs the run's data; a line where the weights are int8."""
+    model = generator.model
+    if is_rounded(model.state_dict()):
+        return tag("p", "The weights are int8, which has no parts to look at; take the run that they came from.")
+    found = Inside(model, generator.tokenizer, ids, lambda note: gr.Warning(escape(note)))
+    sections = [*found.lenses(None), *found.shares(), heads_section(head_scores(model)), *found.words()]
+    about = f"{model.config.nblocks} layers of {model.config.heads} heads. python look.py shows more."
+    return frame(look_page("Inside", about, sections), "inside")
+
+
+def look_pages(models: Models, run: str, words: str, written: Sequence[Text]) -> tuple[str, str, str]:
+    """The pages, framed; of a text that this run has just written exactly its ids."""
     with errors_as_messages():
         generator = models.open(run, lambda note: gr.Warning(escape(note)))
         known = {one.prompt + one.new: one.ids for one in written if one.run == run}
         ids = known.get(words, [])[: generator.model.context]
         ids = ids or attention.text_ids(generator, checked_text("text", words))
         if len(ids) < 2:
-            return tag("p", "Nothing to look at yet: write something, or type a text above."), ""
+            return tag("p", "Nothing to look at yet: write something, or type a text above."), "", ""
         shown = ids[: attention.SHOWN]
         tokens = [generator.tokenizer.decode_token(token) for token in shown]
         with models.worker.turn(Event()):
             weights = attention.attention_weights(generator.model, shown)
             heads = attention.attention_page(tokens, weights, "What each head looks at")
-            return frame(likelihood(generator, ids), "likelihood"), frame(heads, "attention")
+            return frame(likelihood(generator, ids), "likelihood"), frame(heads, "attention"), inside(generator, ids)
 
 
 def look_tab(models: Models, run: Component, written: gr.State, here: gr.Tab) -> None:
@@ -72,7 +87,7 @@ def look_tab(models: Models, run: Component, written: gr.State, here: gr.Tab) ->
     which = gr.Radio([], label="Written last", visible=False)
     words = gr.Textbox(label="Text", info="What was written last, or any other text.", max_lines=6)
     go = gr.Button("Look", variant="primary", elem_classes="look")
-    pages = [gr.HTML(elem_classes="likelihood"), gr.HTML(elem_classes="attention")]
+    pages = [gr.HTML(elem_classes="likelihood"), gr.HTML(elem_classes="attention"), gr.HTML(elem_classes="inside")]
 
     def last(written: Sequence[Text]) -> tuple[Any, Any]:
         choices = [(f"{place} {one.strategy}", place) for place, one in enumerate(written, 1)]

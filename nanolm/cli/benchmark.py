@@ -146,7 +146,7 @@ def draw_curve(folder: Path, title: str, scores: dict[int, pd.DataFrame]) -> Non
     lines = {}
     for (kind, name), part in rows[rows["set"].isin(rows["set"].unique()[:2])].groupby(["set", "name"], sort=False):
         lines[name or kind] = (part["step"].to_numpy(), part["accuracy"].to_numpy())
-    plots.panels(folder / "curve.png", title, "step", {"accuracy": lines})
+    plots.panels(folder / "curve.png", title, "step", {"accuracy": lines}, ["accuracy"])
 
 
 def print_accuracies(found: pd.DataFrame, same: int) -> None:

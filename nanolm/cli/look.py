@@ -1,34 +1,27 @@
 """The verb behind look.py: what a model does inside while it reads a text, on one page.
 
-In: the name of a run and a prompt. Out: outputs/looks/<run>-<8 hex digits>/index.html, with heads.csv and parts.csv.
+In: the name of a run and a prompt. Out: outputs/looks/<run>-<8 hex digits>/index.html, with heads.csv and parts.csv; of
+a run that has kept checkpoints heads_over_steps.csv and .png.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from nanolm.config import between
-from nanolm.corpus.corpus import Encoded, encode_corpus
+from nanolm.config import between, one_of
 from nanolm.decode.base import DecodeConfig
 from nanolm.errors import ConfigError, NanolmError, RunError
-from nanolm.files import fingerprint, make_folder, write_atomic
+from nanolm.files import fingerprint, make_folder, naming, write_atomic
 from nanolm.generator import Generator
 from nanolm.interpret import page
-from nanolm.interpret.ablation import ablations
 from nanolm.interpret.attention import text_ids
-from nanolm.interpret.attribution import logit_attribution
-from nanolm.interpret.embeddings import nearest, principal_map
+from nanolm.interpret.embeddings import MAPS
 from nanolm.interpret.heads import head_scores
-from nanolm.interpret.lens import logit_lens
+from nanolm.interpret.inside import SHOWN, Inside, Sample, draw_heads, heads_over_steps, val_sample, without_parts
+from nanolm.model.transformer import Transformer
 from nanolm.runs.load import Loaded, load_for_scoring
-from nanolm.tokenizer.base import SPECIALS
 from nanolm.web.html import Html
-
-SHOWN = 64  # tokens of the lens
-WORDS = 300  # on the map
 
 
 def look(
@@ -37,14 +30,17 @@ def look(
     decode: DecodeConfig | None = None,
     seed: int | None = None,
     documents: int = 20,
+    map: str = "pca",  # noqa: A002 (the name of a knob)
     outputs: str | Path = "outputs",
     device: str = "auto",
 ) -> Path:
     """Writes the page for the prompt, or with `decode` for what follows it; returns its folder.
 
-    documents: of val, on which each part is switched off; 0: none. Raises NanolmError.
+    documents: of val, on which each part is switched off; 0: none. map: of the words, beside that of their principal
+    components. Raises NanolmError.
     """
     between("documents", documents, 0)
+    one_of("map", map, list(MAPS))
     loaded = load_for_scoring(run, outputs, device)
     if loaded.weights == "int8":
         raise RunError(f"{loaded.run.folder}: its weights are int8, which has no parts to look at; take the run itself")
@@ -52,68 +48,44 @@ def look(
     ids = text_ids(Generator(loaded.model, loaded.tokenizer, place), prompt or "", decode, seed)[:SHOWN]
     if len(ids) < 2:
         raise ConfigError('prompt: must be given, as prompt="the army"; or add decode=sample, which writes a text')
-    heads = head_scores(loaded.model)
-    sections = [lens_of(loaded, ids), shares_of(loaded, ids)]
+    inside = Inside(loaded.model, loaded.tokenizer, ids)
+    words = inside.words(list(dict.fromkeys(["pca", map])))
+    heads, sample = head_scores(loaded.model), sample_of(loaded, Path(outputs, "cache"), documents)
     folder = make_folder(Path(outputs, "looks", f"{place.name}-{fingerprint([str(place), ids])[:8]}"))
-    if documents:
-        sections += without_parts(loaded, Path(outputs, "cache"), documents, folder)
-    sections += [page.heads_section(heads), words_of(loaded, ids)]
+    sections = [*inside.lenses(sample), *inside.shares()]
+    if sample:
+        section, table = without_parts(loaded.model, sample)
+        write_atomic(folder / "parts.csv", table.to_csv(index=False))
+        sections.append(section)
+    sections += [page.heads_section(heads)]
+    if loaded.run.kept():
+        sections.append(over_steps(loaded, folder))
     about = f"{place.name}: {loaded.model.config.nblocks} layers of {loaded.model.config.heads} heads."
     write_atomic(folder / "heads.csv", heads.to_csv(index=False))
-    write_atomic(folder / "index.html", page.look_page("Inside", about, sections))
+    write_atomic(folder / "index.html", page.look_page("Inside", about, [*sections, *words]))
     print(heads.round(3).to_string(index=False))
     print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     return folder
 
 
-def shown(loaded: Loaded, ids: Any) -> list[str]:
-    """The tokens as a page shows them."""
-    return [page.shown_token(loaded.tokenizer.decode_token(token)) for token in ids]
-
-
-def lens_of(loaded: Loaded, ids: list[int]) -> Html:
-    """The logit lens over the text."""
-    lens = logit_lens(loaded.model, ids)
-    return page.lens_section(lens, shown(loaded, ids), [shown(loaded, row) for row in lens.likeliest.tolist()])
-
-
-def shares_of(loaded: Loaded, ids: list[int]) -> Html:
-    """The shares of the logit of the text's last token; nothing where they are not defined, with a word."""
+def sample_of(loaded: Loaded, cache: Path, documents: int) -> Sample | None:
+    """The val documents to measure on; None where none are asked for or, with a word, the data has gone."""
     try:
-        shares = logit_attribution(loaded.model, ids[:-1], ids[-1])
-    except ConfigError as error:
-        print(f"no shares of a logit: {error}", file=sys.stderr)
-        return Html("")
-    return page.shares_section(shares, shown(loaded, ids[-1:])[0])
-
-
-def without_parts(loaded: Loaded, cache: Path, documents: int, folder: Path) -> list[Html]:
-    """The ablations over the first val documents, also as parts.csv; nothing where the data is gone, with a word."""
-    try:
-        corpus = loaded.run.corpus(cache)
-        encoded = encode_corpus(corpus, loaded.tokenizer, cache)["val"]
+        return val_sample(loaded.run, loaded.tokenizer, cache, documents) if documents else None
     except NanolmError as error:
-        print(f"no ablations: {error}", file=sys.stderr)
-        return []
-    count = min(documents, len(encoded))
-    if not count:
-        print("no ablations: the run's data has no val documents", file=sys.stderr)
-        return []
-    some = Encoded(np.array(encoded.ids[: encoded.offsets[count]]), np.array(encoded.offsets[: count + 1]))
-    whole, found = ablations(loaded.model, some, corpus.nbytes("val")[:count])
-    table = pd.DataFrame({"part": map(str, (one.part for one in found))})
-    table["zeroed"], table["mean_ablated"] = [one.zeroed for one in found], [one.averaged for one in found]
-    write_atomic(folder / "parts.csv", table.to_csv(index=False))
-    return [page.ablation_section(whole, found, count)]
+        print(f"no ablations, and no lens tuned by norm: {error}", file=sys.stderr)
+        return None
 
 
-def words_of(loaded: Loaded, ids: list[int]) -> Html:
-    """The neighbours of the text's words, and the map of the most frequent ones, which have the lowest ids."""
-    model, first = loaded.model, len(SPECIALS)
-    neighbours = {}
-    for token in dict.fromkeys(token for token in ids if token >= first):
-        near = zip(shown(loaded, [i for i, _ in nearest(model, token)]), nearest(model, token), strict=True)
-        neighbours[shown(loaded, [token])[0]] = ", ".join(f"{word} {cosine:.2f}" for word, (_, cosine) in near)
-    frequent = range(first, min(first + WORDS, model.vocab_size))
-    points, share = principal_map(model, frequent)
-    return page.words_section(neighbours, points, shown(loaded, frequent), share)
+def over_steps(loaded: Loaded, folder: Path) -> Html:
+    """heads_over_steps.csv and .png: what each head did at each checkpoint; their section."""
+
+    def load(which: str) -> Transformer:
+        return load_for_scoring(loaded.run.folder, device=str(loaded.device), which=which).model
+
+    scores = heads_over_steps(loaded.run, load)
+    write_atomic(folder / "heads_over_steps.csv", scores.to_csv(index=False))
+    path = loaded.run.folder / "metrics.csv"
+    with naming(path, "read"):
+        metrics = pd.read_csv(path)
+    return draw_heads(folder / "heads_over_steps.png", f"Heads of {loaded.run.folder.resolve().name}", scores, metrics)

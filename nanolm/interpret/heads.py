@@ -1,8 +1,8 @@
 """What a head is for: how much it looks at the token before, at the same token, at what followed it.
 
-In: a model. Out: three scores from 0 to 1 for each head, on random tokens that are written twice, where nothing but
-position and repetition can help. An induction head (Olsson et al. 2022, https://arxiv.org/abs/2209.11895) looks from
-the second time at the token that followed the first.
+In: a model. Out: three scores from 0 to 1 for each head, on random tokens, all different, that are written twice, where
+nothing but position and repetition can help. An induction head (Olsson et al. 2022,
+https://arxiv.org/abs/2209.11895) looks from the second time at the token that followed the first.
 """
 
 import numpy as np
@@ -14,15 +14,16 @@ from nanolm.tokenizer.base import BOS, SPECIALS
 
 REPEATS = 4  # texts, whose mean is taken
 LONGEST = 64  # tokens that are repeated
+SCORES = ("previous", "duplicate", "induction")
 
 
 def head_scores(model: Transformer, seed: int = 0) -> pd.DataFrame:
-    """A row for each head: layer, head (from 1), previous, duplicate, induction."""
-    size = min(LONGEST, (model.context - 1) // 2)
+    """A row for each head: layer, head (from 1), and its SCORES."""
+    size = min(LONGEST, (model.context - 1) // 2, model.vocab_size - len(SPECIALS))
     random = np.random.default_rng(seed)
     found = []
     for _ in range(REPEATS):
-        tokens = random.integers(len(SPECIALS), model.vocab_size, size).tolist()
+        tokens = random.choice(np.arange(len(SPECIALS), model.vocab_size), size, replace=False).tolist()
         found.append(attention_weights(model, [BOS, *tokens, *tokens]))
     return scores_of(np.mean(found, 0), size)
 

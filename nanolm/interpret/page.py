@@ -14,14 +14,23 @@ from nanolm.interpret.lens import Lens
 from nanolm.text import escape_controls
 from nanolm.web.html import Html, grid, page, tag
 
-LENS = "What the model would say after each layer. The darker, the likelier the true next token; its rank: point at it."
+LENS = (
+    "What the model would say if it ended after each layer: the plain lens, by the last norm. "
+    "The darker, the likelier the true next token; its rank: point at it."
+)
+TUNED = (
+    "The same, but each layer is first brought to the mean and the spread that the last norm is used to, dimension by "
+    "dimension, as measured on the val documents. The last layer is the output in both."
+)
+OVER_STEPS = "The strongest heads by name, the others grey; beside them the loss. The figures: heads_over_steps.csv."
 HEADS = (
     "On random tokens written twice: the share of attention on the token before, on the same token the first time, "
     "and on what followed it then (induction)."
 )
 ABLATED = "Bits per byte more when a part gives nothing (zeroed), or always its mean; the spelling of <UNK> left out."
 SHARES = "What each part adds to the logit of the next token; together they are the logit."
-WORDS = "The most frequent tokens along the two main directions of their embeddings: {share:.0%} of the spread."
+NEAR = "The tokens of the text, and those whose embeddings are nearest."
+MAP = "The most frequent tokens, {about}."
 
 
 def shown_token(token: str) -> str:
@@ -40,20 +49,19 @@ def shade(share: float) -> str:
     return f"--s:{min(1.0, abs(share)):.3f};--hue:var(--{'accent' if share >= 0 else 'mark'})"
 
 
-def lens_section(lens: Lens, tokens: Sequence[str], decode: Sequence[Sequence[str]]) -> Html:
-    """A row for each layer, the output first; decode: the likeliest token of each cell as text."""
+def lens_section(title: str, about: str, lens: Lens, tokens: Sequence[str], likeliest: Sequence[Sequence[str]]) -> Html:
+    """A row for each layer, the output first; likeliest: the token of each cell as text."""
     names = ["before", *(f"layer {number}" for number in range(1, len(lens.ranks)))]
     head = tag("tr", tag("th", "after"), *(tag("th", token) for token in tokens[:-1]))
     true = tag("tr", tag("th", "true next"), *(tag("td", token) for token in tokens[1:]))
     rows = [head, true]
     for layer in reversed(range(len(names))):
         cells = [tag("th", names[layer])]
-        for place, word in enumerate(decode[layer]):
+        for place, word in enumerate(likeliest[layer]):
             share, rank = float(lens.probabilities[layer, place]), int(lens.ranks[layer, place])
-            about = f"true next: {share:.1%}, rank {rank:,}"
-            cells.append(tag("td", word, style=shade(share**0.5), title=about))
+            cells.append(tag("td", word, style=shade(share**0.5), title=f"true next: {share:.1%}, rank {rank:,}"))
         rows.append(tag("tr", *cells))
-    return section("Layer by layer", LENS, tag("div", tag("table", *rows, class_="map"), class_="scroll"))
+    return section(title, about, tag("div", tag("table", *rows, class_="map"), class_="scroll"))
 
 
 def shares_section(shares: dict[str, float], token: str) -> Html:
@@ -87,8 +95,13 @@ def heads_section(scores: pd.DataFrame) -> Html:
     return section("What heads are for", HEADS, tag("div", tag("table", *rows, class_="map"), class_="scroll"))
 
 
-def words_section(neighbours: dict[str, str], points: Tensor, words: Sequence[str], share: float) -> Html:
-    """Neighbours of the text's words, and the map: a dot for each word, named under the pointer."""
+def neighbours_section(neighbours: dict[str, str]) -> Html:
+    """The nearest words of the text's words."""
+    return section("Words", NEAR, grid(["word", "nearest, with the cosine"], neighbours.items(), "words"))
+
+
+def map_section(points: Tensor, words: Sequence[str], about: str) -> Html:
+    """A dot for each word, named under the pointer."""
     low, high = points.amin(0), points.amax(0)
     places = ((points - low) / (high - low).clamp_min(1e-9) * 960 + 20).tolist()
     dots = []
@@ -96,8 +109,7 @@ def words_section(neighbours: dict[str, str], points: Tensor, words: Sequence[st
         label = tag("text", word, x=f"{x + 6:.0f}", y=f"{y + 4:.0f}") if number < 60 else ""
         dots.append(tag("g", tag("circle", tag("title", word), cx=f"{x:.0f}", cy=f"{y:.0f}", r="4"), Html(label)))
     drawing = tag("svg", *dots, viewBox="0 0 1080 1000", role="img", aria_label="map of words")
-    table = grid(["word", "nearest, with the cosine"], neighbours.items(), "words")
-    return section("Words", WORDS.format(share=share), table, drawing)
+    return section("Map of words", MAP.format(about=about), drawing)
 
 
 def look_page(title: str, about: str, sections: Sequence[Html]) -> str:

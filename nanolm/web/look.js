@@ -1,8 +1,7 @@
-// The map of words: the one under the pointer is named above it, which a phone's touch does too. Texts enter as text only.
-const map = document.querySelector("svg");
-if (map) {
+// Maps of words: the one under the pointer is named above it, which a phone's touch does too. Texts enter as text only.
+for (const map of document.querySelectorAll("svg")) {
   const line = document.createElement("p");
-  line.id = "word";
+  line.className = "word";
   line.textContent = "Point at a dot or tap it.";
   map.before(line);
   let near = null;
