@@ -6,20 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=1 batch_size=4 samples=1 tracking=disabled log_every=1"
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
+def write_text(folder: Path) -> Path:
     words = ["the", "general", "army", "dog", "dragon", "sleeps", "walks", "sings", "and", "falls"]
     lines = [
         " ".join(words[(i * j + j) % len(words)] for j in range(5 + i % 7)) + f" x{'abcdefghij'[i % 10]}{i % 3}"
         for i in range(200)
     ]
-    path = tmp_path / "text.txt"
+    path = folder / "text.txt"
     path.write_text("\n".join(lines))
     return path
 

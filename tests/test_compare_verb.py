@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from comparing_runs import config, make_run
+from comparing_runs import config, make_outputs, make_run
 from tiny_run import tiny_config
 
 from nanolm.comparing.columns import format_value
@@ -28,6 +28,13 @@ from nanolm.scoring.baselines import gzip_bytes
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
 from nanolm.training.train import train
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """See make_outputs."""
+    return make_outputs(tmp_path)
+
 
 WORDS = ["dog", "cat", "army", "general", "dragon", "sea", "storm"]
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from comparing_runs import config, make_run
+from comparing_runs import config, make_outputs, make_run
 
 from nanolm.comparing.cells import cell_texts, fitting
 from nanolm.comparing.columns import COLUMNS, METRICS, Column, format_value
@@ -18,6 +18,12 @@ from nanolm.comparing.table import Table
 from nanolm.comparing.verdicts import ranked_tables
 from nanolm.errors import ConfigError, NanolmError
 from nanolm.files import write_json
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """See make_outputs."""
+    return make_outputs(tmp_path)
 
 
 def table_of(*runs: tuple[dict[str, Any], dict[str, Any]], sort: str = "test_bpb", by: tuple[str, ...] = ()) -> Table:

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from sweeps import ROOT, command, statuses, sweep
+from sweeps import ROOT, command, statuses, sweep, write_text
 
 from nanolm.cli.configs import CONF, register
 from nanolm.errors import NanolmError
 from nanolm.sweep import callback, children, launch
 from nanolm.sweep.folder import SweepFolder
 from nanolm.sweep.jobs import Job, job_name, record_failure
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_text(tmp_path)
 
 
 def test_names_hold_the_swept_values_and_the_config() -> None:

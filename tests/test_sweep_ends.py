@@ -10,9 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sweeps import ROOT, command, statuses, sweep
+from sweeps import ROOT, command, statuses, sweep, write_text
 
 from nanolm.sweep.jobs import Job
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_text(tmp_path)
 
 
 def processes(session: int) -> list[int]:
