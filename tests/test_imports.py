@@ -109,3 +109,17 @@ def test_starts_leave_torchs_compiler_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_THE_COMPILER, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+NOT_FOR_A_LOOK = {"torch", "numpy", "pandas", "wandb", "matplotlib", "gradio", "tokenizers", "rich"}
+NOT_FOR_A_LOOK |= {"psutil", "filelock", "multiprocessing", "csv", "urllib.request"}
+NOT_FOR_A_LOOK |= {"nanolm.data.readers", "nanolm.sweep", "nanolm.runs", "nanolm.corpus", "nanolm.generator"}
+
+
+def test_a_look_at_the_configuration_imports_no_work() -> None:
+    """Each would cost 2 to 1,000 ms of a third of a second, at every start."""
+    command = [sys.executable, "-X", "importtime", "train.py", "--cfg", "job"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"hydra", "nanolm.cli.door", "nanolm.data.files"} <= modules
+    assert not NOT_FOR_A_LOOK & modules

@@ -15,9 +15,10 @@ from nanolm.cli.values import NOTHING, key_of, parts, read_override
 from nanolm.errors import ConfigError
 
 SWEEPS = {"-m", "--multirun"}
-ALONE = {*SWEEPS, "-r", "--run", "-h", "--help", "--hydra-help", "--version", "--resolve", "-i", "--info"}
+HELP = {"-h", "--help"}
+ALONE = {*SWEEPS, *HELP, "-r", "--run", "--hydra-help", "--version", "--resolve", "-i", "--info"}
 ALONE |= {"-sc", "--shell-completion"}
-LOOKS = {"-c", "--cfg", "-h", "--help", "--info=all"}  # at a configuration, without a run
+LOOKS = {*HELP, "-c", "--cfg", "--info=all"}  # at a configuration, without a run
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"}
 WITH_VALUE |= {"--experimental-rerun"}
 OF_SWEEPS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
@@ -85,7 +86,7 @@ def check_flags(verb: str, flags: list[str]) -> None:
             raise ConfigError("-m: only train.py sweeps")
         if names & {"-c", "--cfg", "-i", "--info", "-r", "--run"}:
             raise ConfigError("-m with --cfg, --info or --run: these are about one run; leave out -m")
-    if "--resolve" in names and not names & {"-c", "--cfg", "-h", "--help"}:
+    if "--resolve" in names and not names & {*HELP, "-c", "--cfg"}:
         raise ConfigError("--resolve: goes with --cfg job or --help")
 
 

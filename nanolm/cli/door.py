@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nanolm.cli.arguments import LOOKS, elsewhere, ready
+from nanolm.cli.arguments import HELP, LOOKS, SWEEPS, elsewhere, ready
 from nanolm.cli.configs import CONF, register
 from nanolm.cli.help import help_text
 from nanolm.errors import ConfigError, NanolmError, missing_key, one_line
@@ -40,7 +40,6 @@ def door(verb: str, main: Callable[..., Any]) -> None:
     # a log can be followed while it grows; a pipe of Windows (cp1252) gets what it can't spell as an escape
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     register()
-    OmegaConf.register_new_resolver("help_text", help_text, replace=True)
     try:
         words, verbatim = lift(sys.argv[1:], VERBATIM.get(verb, ()))
         sys.argv[1:] = ready(verb, words)
@@ -101,13 +100,25 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
             place = f"'.[{EXTRAS[error.name]}]'" if error.name in EXTRAS else "."
             complain(verb, NanolmError(f"needs {error.name}, which is not installed here: pip install -e {place}"))
 
+    looks = LOOKS.intersection(sys.argv)
+    if (
+        HELP & looks
+    ):  # Hydra's own help copies every dataclass for every group: 0.7 s, for a list that is not shown
+        sys.argv[1:] = [word for word in sys.argv[1:] if word not in (*HELP, *SWEEPS, "--resolve")]
+        sys.argv.append("hydra.run.dir=.")  # or Hydra makes that folder
+        task = show_help  # type: ignore[assignment]
     run = hydra.main(version_base="1.3", config_path=CONF, config_name=verb)(task)
-    if verb == "train" and not LOOKS.intersection(sys.argv):
+    if verb == "train" and not looks:
         from nanolm.sweep.guard import guarded
 
         guarded(run)
     else:
         run()
+
+
+def show_help(node: DictConfig) -> None:
+    """Prints what the composed config of a verb can be told."""
+    print(help_text(node, HydraConfig.get().help))
 
 
 def call(verb: str, main: Callable[..., Any], config: Any) -> Any:

@@ -16,25 +16,26 @@ from nanolm.config import help_of
 WORDS = ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")  # that YAML doesn't read as text
 
 
-def help_text(*, _root_: DictConfig) -> str:
-    """The whole text, for Hydra's template; {group} in hydra.help.header stands for the group's options."""
-    hydra: Any = OmegaConf.to_container(_root_.hydra.help)  # ${...} stays what a reader is to type
-    header = re.sub(r"(?<!\$)\{(\w+)\}", lambda found: choices(found[1]), hydra["header"])
-    rows = list(table(_root_, ""))
+def help_text(config: DictConfig, words: DictConfig) -> str:
+    """The whole text; {group} in the header of hydra.help (`words`) stands for the group's options."""
+    header = re.sub(r"(?<!\$)\{(\w+)\}", lambda found: choices(found[1]), unresolved(words)["header"])
+    rows = list(table(config, ""))
     wide = max(len(left) for left, about in rows if about)
     lines = [f"{left:{wide}}  # {about}" if about else left for left, about in rows]
     how = "Every value below can be set as key=value, data.val=0.1 for one of a group:"
-    return "\n".join([header, how, "", *lines]).replace(
-        "$", "$$"
-    )  # Hydra's template fills in what stands after a single one
+    return "\n".join([header, how, "", *lines, "", words.footer])
+
+
+def unresolved(node: DictConfig) -> Any:
+    """Its plain values; ${...} stays what a reader is to type."""
+    return OmegaConf.to_container(node)
 
 
 def table(config: DictConfig, indent: str) -> Iterator[tuple[str, str]]:
     """`key: value` and its meaning, row by row; below a group's option its keys."""
     cls: Any = OmegaConf.get_type(config)
-    values: Any = OmegaConf.to_container(config)
-    for key, value in values.items():
-        if isinstance(value, dict) and not indent and key != "hydra":
+    for key, value in unresolved(config).items():
+        if isinstance(value, dict) and not indent:
             yield f"{key}: {value.get('name', '')}".rstrip(), ""
             yield from table(config[key], "  ")
         elif not isinstance(value, dict) and not (indent and key == "name"):

@@ -1,23 +1,21 @@
 """`data=files`: the user's own text, in files of any form.
 
 In: paths, globs, folders, zips or addresses. Out: documents in the order of the files. Knows nothing of what is in a
-file: that is `readers/`.
+file: that is `readers/`, imported where text is read, so that no start waits for it.
 """
 
 import codecs
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from nanolm.config import knob, one_of, plain
 from nanolm.data.base import DataConfig
-from nanolm.data.readers.advice import propose
-from nanolm.data.readers.paths import file_identity, find_sources
-from nanolm.data.readers.read import READERS, read_documents
-from nanolm.data.readers.source import ReadOptions, Source
-from nanolm.data.readers.text import DOCUMENTS
 from nanolm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nanolm.data.readers.source import ReadOptions, Source
 
 PATHS = {"train": "train_path", "val": "val_path", "test": "test_path"}
 
@@ -40,6 +38,9 @@ class Files(DataConfig):
     unescape: bool = knob(False, "undoes WikiText's ' @-@ ', ' @,@ ', ' @.@ '")
 
     def __post_init__(self) -> None:
+        from nanolm.data.readers.read import READERS
+        from nanolm.data.readers.text import DOCUMENTS
+
         super().__post_init__()
         one_of("data.document", self.document, DOCUMENTS)
         one_of("data.format", self.format, (None, *READERS))
@@ -63,45 +64,52 @@ class Files(DataConfig):
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """The documents of every file, file after file."""
-        for source in self.sources():
-            yield from read_documents(source, self._options(), counts)
+        return self._read(["path", *PATHS.values()], counts)
 
     def official_splits(self, counts: Counter[str]) -> dict[str, Iterator[str]]:
         """The documents of each split, where the text comes split."""
         if self.train_path is None:
             return {}
-
-        def documents(key: str) -> Iterator[str]:
-            for source in self._sources(key):
-                yield from read_documents(source, self._options(), counts)
-
-        return {split: documents(key) for split, key in PATHS.items() if getattr(self, key) is not None}
+        return {split: self._read([key], counts) for split, key in PATHS.items() if getattr(self, key) is not None}
 
     def signature(self) -> dict[str, Any]:
         """The config, and path, size and time of each file."""
+        from nanolm.data.readers.paths import file_identity
+
         return {**plain(self), "files": [file_identity(source) for source in self.sources()]}
 
     def advice(self, counts: Counter[str]) -> list[str]:
         """What a look at the first file says of how it is read."""
+        from nanolm.data.readers.advice import propose
+
         return propose(self.sources()[0], self._options())
 
     def to_fetch(self) -> list[str]:
         """The addresses among the paths whose files are not in the cache."""
-        from nanolm.data.readers.fetch import is_cached  # here: 30 ms that `--cfg job` need not wait for
+        from nanolm.data.readers.fetch import is_cached
 
         every = [pattern for key in ("path", *PATHS.values()) for pattern in _patterns(getattr(self, key))]
         return [pattern for pattern in every if "://" in pattern and not is_cached(pattern)]
 
-    def sources(self) -> list[Source]:
+    def sources(self) -> "list[Source]":
         """The files that are named, each once, those of the splits one after the other; DataError where none is."""
-        keys = ["path", *PATHS.values()]
-        return list(dict.fromkeys(source for key in keys for source in self._sources(key)))
+        return self._sources(["path", *PATHS.values()])
 
-    def _sources(self, key: str) -> list[Source]:
-        patterns = _patterns(getattr(self, key))
-        return list(dict.fromkeys(source for pattern in patterns for source in find_sources(f"data.{key}", pattern)))
+    def _sources(self, keys: list[str]) -> "list[Source]":
+        from nanolm.data.readers.paths import find_sources
 
-    def _options(self) -> ReadOptions:
+        patterns = [(f"data.{key}", pattern) for key in keys for pattern in _patterns(getattr(self, key))]
+        return list(dict.fromkeys(source for key, pattern in patterns for source in find_sources(key, pattern)))
+
+    def _read(self, keys: list[str], counts: Counter[str]) -> Iterator[str]:
+        from nanolm.data.readers.read import read_documents
+
+        for source in self._sources(keys):
+            yield from read_documents(source, self._options(), counts)
+
+    def _options(self) -> "ReadOptions":
+        from nanolm.data.readers.source import ReadOptions
+
         names = ("document", "column", "format", "separator", "encoding", "unescape")
         return ReadOptions(**{name: getattr(self, name) for name in names})
 

@@ -1,7 +1,8 @@
 """`data=hub`: a data set of Hugging Face's Hub, or a local folder in one of its forms, by the library `datasets`.
 
 In: the name of a data set or a folder, and of its splits and column. Out: documents row by row, from the library's
-cache or as they come. Nothing of a data set is executed: the library, from version 4 on, runs no scripts.
+cache or as they come. Nothing of a data set is executed: the library, from version 4 on, runs no scripts. `readers/`
+are imported where text is read, so that no start waits for them.
 """
 
 import os
@@ -15,10 +16,6 @@ from urllib.parse import urlsplit
 
 from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
-from nanolm.data.readers.cells import row_text
-from nanolm.data.readers.paths import file_identity
-from nanolm.data.readers.read import not_blank
-from nanolm.data.readers.source import Source
 from nanolm.errors import ConfigError, DataError
 from nanolm.text import first_line
 
@@ -46,21 +43,31 @@ class Hub(DataConfig):
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """The rows of `train_split`, in their order."""
-        return not_blank(self._texts(self.train_split), counts)
+        return self._not_blank(self.train_split, counts)
 
     def official_splits(self, counts: Counter[str]) -> dict[str, Iterator[str]]:
         """The rows of each split, where `val_split` is given."""
         if self.val_split is None:
             return {}
         names = {"train": self.train_split, "val": self.val_split, "test": self.test_split}
-        return {split: not_blank(self._texts(name), counts) for split, name in names.items() if name is not None}
+        return {split: self._not_blank(name, counts) for split, name in names.items() if name is not None}
 
     def signature(self) -> dict[str, Any]:
         """The config; of a local folder path, size and time of its files too."""
+        from nanolm.data.readers.paths import file_identity
+        from nanolm.data.readers.source import Source
+
         files = sorted(path for path in Path(self.dataset).rglob("*") if path.is_file())
         return {**plain(self), "files": [file_identity(Source(path)) for path in files]}
 
+    def _not_blank(self, split: str, counts: Counter[str]) -> Iterator[str]:
+        from nanolm.data.readers.read import not_blank
+
+        return not_blank(self._texts(split), counts)
+
     def _texts(self, split: str) -> Iterator[str]:
+        from nanolm.data.readers.cells import row_text
+
         if not Path(self.dataset).exists() and not _reachable():
             os.environ.setdefault("HF_HUB_OFFLINE", "1")  # for minutes of tries, a look into the library's cache
         try:

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from nanolm.config import knob, plain
 from nanolm.data.base import DataConfig
-from nanolm.data.readers.paths import file_identity, find_sources
-from nanolm.data.readers.read import read_documents
-from nanolm.data.readers.source import ReadOptions, Source
 from nanolm.errors import DataError
+
+if TYPE_CHECKING:  # readers are imported where text is read, so that no start waits for them
+    from nanolm.data.readers.source import Source
 
 DATASET = "jrobischon/wikipedia-movie-plots"
 
@@ -29,14 +29,21 @@ class MoviePlots(DataConfig):
 
     def documents(self, counts: Counter[str]) -> Iterator[str]:
         """The plots in file order."""
+        from nanolm.data.readers.read import read_documents
+        from nanolm.data.readers.source import ReadOptions
+
         return read_documents(self.source(), ReadOptions(column=self.column, format="csv"), counts)
 
     def signature(self) -> dict[str, Any]:
         """The config, and path, size and time of the file."""
+        from nanolm.data.readers.paths import file_identity
+
         return {**plain(self), "files": [file_identity(self.source())]}
 
-    def source(self) -> Source:
+    def source(self) -> "Source":
         """The CSV file; fetched where `path` is None."""
+        from nanolm.data.readers.paths import find_sources
+
         return find_sources("data.path", fetch() if self.path is None else self.path)[0]
 
 

@@ -11,7 +11,6 @@ from typing import Any, Optional
 
 from nanolm.config import between, knob
 from nanolm.data.files import Files
-from nanolm.data.readers.paths import size_of
 from nanolm.errors import DataError
 
 
@@ -54,5 +53,7 @@ class Named(Files):
         ]
 
     def _size(self) -> int | None:
+        from nanolm.data.readers.paths import size_of  # here, so that no start waits for it
+
         sizes = [size_of(source) for source in self.sources()]
         return None if None in sizes else sum(size for size in sizes if size)

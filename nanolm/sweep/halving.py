@@ -58,8 +58,9 @@ class SuccessiveHalving(Sweeper):
         self.said: set[int] = set()  # the rungs that were announced
         for number, overrides in enumerate(self.job_list):
             self.recall(number, without_hydra(compose(self.context, self.settings, overrides)))
-        if isinstance(self.jobs_launcher, SideBySide):
-            self.side_by_side(self.jobs_launcher)
+        ours = getattr(self.jobs_launcher, "work", None)  # behind the plugin's class
+        if isinstance(ours, SideBySide):
+            self.side_by_side(ours)
         else:
             self.rung_by_rung()
         share = f"{self.state.spent():.0%} of the steps of all {len(self.job_list)} jobs"

@@ -15,8 +15,7 @@ from typing import Any, Optional
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,24 +42,30 @@ class Running:
     slot: int
 
 
-class SideBySide(Launcher):
-    """n_jobs: how many at once; None: as many as is fastest, measured once."""
+class SideBySide:
+    """Hydra's launcher behind the plugin, which says what is trained: the sweep doesn't know.
 
-    typed: Callable[[DictConfig], Any]  # these three are given by the plugin: the sweep doesn't know what it trains
-    verb: Callable[..., Any]
-    measure: Callable[..., None]
+    n_jobs: how many at once; None: as many as is fastest, measured once.
+    """
 
-    def __init__(self, n_jobs: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        n_jobs: Optional[int],
+        typed: Callable[[DictConfig], Any],
+        verb: Callable[..., Any],
+        measure: Callable[..., None],
+    ) -> None:
         between("hydra.launcher.n_jobs", n_jobs, 1)
+        self.typed, self.verb, self.measure = typed, verb, measure
         self.split: Split | None = None
         if n_jobs is not None:
             self.split = Split(n_jobs, max(1, CORES // n_jobs)) if n_jobs > 1 else Split(1)
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before `launch`."""
-        self.context, self.settings = hydra_context, config
+    def setup(self, context: HydraContext, settings: DictConfig) -> None:
+        """What Hydra gives before `launch`."""
+        self.context, self.settings = context, settings
 
-    def launch(self, job_overrides: Sequence[Overrides], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(self, job_overrides: Sequence[Overrides]) -> Sequence[JobReturn]:
         """Runs them all; what is returned has their val bits per byte, inf for a job that has none."""
         waiting = iter(job_overrides)
         self.choose_split(job_overrides)
