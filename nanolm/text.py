@@ -6,9 +6,12 @@ Knows no files, no vocabulary, no specials. Only the standard library.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MODES = ("clean", "none")
+PART = 2**20  # characters
+BEFORE_SPACE = re.compile(r"(?<=\w)[ \n]")  # that ends a word: no word and no token of bpe reaches over its beginning
+ANYWHERE = re.compile("")
 
 _ENDS = ".!?…。！？"  # each becomes the word "."
 _APOSTROPHES = "'’‘ʼ`´′＇"  # vanish, so that "don't" stays one word: "dont"
@@ -70,11 +73,24 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def parts(text: str, cut: re.Pattern[str] | None) -> Iterator[str]:
+    """The text in parts of about PART characters, each up to where `cut` matches; None: the whole."""
+    start = 0
+    while start < len(text):
+        found = cut.search(text, start + PART) if cut and len(text) > start + PART else None
+        end = found.start() if found else len(text)
+        yield text[start:end]
+        start = end
+
+
 def split_words(text: str, mode: str) -> list[str]:
-    """The words of a normalised text. `none`: words, single newlines, runs of other whitespace, single signs."""
+    """The words of a normalised text. `none`: words, single newlines, runs of other whitespace, single signs.
+
+    A space at the head of `clean` text is that of a part which goes on.
+    """
     if mode == "none":
         return _PIECE.findall(text)
-    return text.split(" ") if text else []
+    return text.removeprefix(" ").split(" ") if text else []
 
 
 def join_words(pieces: Iterable[str], mode: str) -> str:

@@ -22,6 +22,7 @@ from nanolm.model.transformer import Transformer
 @pytest.fixture(autouse=True)
 def small_matrices_and_few_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "LARGE", 1)
+    monkeypatch.setattr(recorded, "WAIT", 0)
     monkeypatch.setattr(recorded, "AFTER", 4)  # so that recordings are seen before and after they are optimized
 
 
@@ -81,6 +82,19 @@ def test_texts_are_the_same(decode: DecodeConfig) -> None:
             assert decode.decode(model, prompts, model.context, [[1], [2], [3]]) == expected
     assert recordings(model)
     assert all(recordings(model))
+
+
+def test_the_first_steps_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "WAIT", 5)
+    model, plain = ready({}, "fp32"), steps(ready({}, "fp32", record=False), 1, None)
+    assert torch.equal(steps(model, 1, None)[:6], plain[:6])
+    fresh = ready({}, "fp32")
+    cache = fresh.new_cache(1)
+    for past in range(6):
+        assert recordings(fresh) == ([False] if past else [])
+        fresh.step(ids(1, 1), cache)
+    assert recordings(fresh) == [True]
+    assert recordings(model) == [True]
 
 
 def test_threads_record_once(monkeypatch: pytest.MonkeyPatch) -> None:

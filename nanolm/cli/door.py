@@ -101,9 +101,7 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
             complain(verb, NanolmError(f"needs {error.name}, which is not installed here: pip install -e {place}"))
 
     looks = LOOKS.intersection(sys.argv)
-    if (
-        HELP & looks
-    ):  # Hydra's own help copies every dataclass for every group: 0.7 s, for a list that is not shown
+    if HELP & looks:  # Hydra's own help copies every dataclass for every group: 0.7 s, for a list that is not shown
         sys.argv[1:] = [word for word in sys.argv[1:] if word not in (*HELP, *SWEEPS, "--resolve")]
         sys.argv.append("hydra.run.dir=.")  # or Hydra makes that folder
         task = show_help  # type: ignore[assignment]

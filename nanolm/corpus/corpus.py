@@ -162,10 +162,13 @@ def _encode(corpus: Corpus, tokenizer: Tokenizer, dtype: Any, folder: Path) -> N
         places = np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, BLOCK)).tolist()
         bounds = sorted({*places, len(texts)})
 
-        def encoded(rows: tuple[int, int], texts: Texts = texts) -> tuple[list[int], bytes]:
-            block = [[BOS, *ids, EOS] for ids in tokenizer.encode_batch(texts[slice(*rows)])]
-            sizes = list(map(len, block))
-            return sizes, np.fromiter(chain.from_iterable(block), dtype, sum(sizes)).tobytes()
+        def encoded(rows: tuple[int, int], texts: Texts = texts) -> tuple[list[int], bytes | bytearray]:
+            block = texts[slice(*rows)]
+            if len(block) == 1:
+                return _encode_one(block[0], tokenizer, dtype)
+            ids_of = [[BOS, *ids, EOS] for ids in tokenizer.encode_batch(block)]
+            sizes = list(map(len, ids_of))
+            return sizes, np.fromiter(chain.from_iterable(ids_of), dtype, sum(sizes)).tobytes()
 
         lengths = array("q", [0])
         with open(folder / f"{split}.ids", "wb") as file:
@@ -174,6 +177,14 @@ def _encode(corpus: Corpus, tokenizer: Tokenizer, dtype: Any, folder: Path) -> N
                 lengths.extend(sizes)
                 file.write(ids)
         np.save(folder / f"{split}.npy", np.cumsum(lengths))
+
+
+def _encode_one(text: str, tokenizer: Tokenizer, dtype: Any) -> tuple[list[int], bytearray]:
+    """The number of ids of a document that may be long, and the ids."""
+    ids = bytearray()
+    for some in chain([[BOS]], tokenizer.encode_parts(text), [[EOS]]):
+        ids += np.array(some, dtype).tobytes()
+    return [len(ids) // np.dtype(dtype).itemsize], ids
 
 
 def _open(folder: Path, split: str, dtype: Any) -> Encoded:

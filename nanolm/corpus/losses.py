@@ -5,6 +5,7 @@ the key that keeps it. Changes nothing.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,15 +28,16 @@ class Losses:
     shortened: str = ""  # to less than half
     with_unk: int = 0  # documents that hold a literal <unk>
 
-    def count(self, document: str, text: str) -> None:
-        """Adds one document and what became of it."""
-        self.before += len(document)
-        self.after += len(text)
-        self.with_unk += "<unk>" in document
-        if not text:
-            self.emptied = self.emptied or document
-        elif 2 * len(text) < len(document):
-            self.shortened = self.shortened or document
+    def count(self, documents: Sequence[str], texts: Sequence[str]) -> None:
+        """Adds documents and what became of each."""
+        self.before += sum(map(len, documents))
+        self.after += sum(map(len, texts))
+        self.with_unk += sum("<unk>" in document for document in documents)
+        pairs = list(zip(documents, texts, strict=True))
+        if not self.emptied and not all(texts):
+            self.emptied = next(document for document, text in pairs if not text)
+        if not self.shortened:
+            self.shortened = next((doc for doc, text in pairs if text and 2 * len(text) < len(doc)), "")
 
     def add(self, other: "Losses") -> None:
         """Adds those of later documents."""

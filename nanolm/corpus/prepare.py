@@ -96,17 +96,18 @@ def _normalised(config: DataConfig, documents: list[str]) -> NormalisedBlock:
     """The texts that stay, and how many were dropped, and why."""
     block = NormalisedBlock()
     most = config.maxlen or np.inf
-    for document in documents:
-        text = normalise(document.rstrip("\r\n"), config.normalise)
-        text = "" if text.isspace() else text
-        block.losses.count(document, text)
+    texts = [normalise(document.rstrip("\r\n"), config.normalise) for document in documents]
+    texts = ["" if text.isspace() else text for text in texts]
+    block.losses.count(documents, texts)
+    for text in texts:
         if not text:
             block.counts["emptied"] += 1
         elif text.count(" ") >= most:
             block.counts["too_long"] += 1
         else:
-            block.texts.append(text.encode() + b"\n")
-            block.hashes += digest(block.texts[-1][:-1])
+            data = text.encode()
+            block.texts.append(data + b"\n")
+            block.hashes += digest(data)
     return block
 
 

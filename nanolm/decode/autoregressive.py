@@ -107,6 +107,7 @@ class RunningRows:
         import torch
 
         self.model, self.limits, self.stop, self.new = model, list(limits), stop, 0
+        self.look_every = LOOK.get(model.device.type, 1)
         self.written: list[list[int]] = [[] for _ in limits]  # of each row, where there are stop strings
         self.running, self.unseen = [True] * len(limits), list["Tensor"]()
         prompt, self.cache, self.logits = prefill(model, prompts, copies)
@@ -119,12 +120,12 @@ class RunningRows:
 
         Out: the rows that a stop string has ended.
         """
-        self.history[:, self.length] = tokens
+        self.history[:, self.length] = self.last = tokens
         self.length, self.new = self.length + 1, self.new + 1
         self.unseen.append(tokens)
         stopped = self._stop(tokens) if self.stop else []
         at_limit = self.new in self.limits
-        if at_limit or stopped or len(self.unseen) == LOOK.get(self.model.device.type, 1):
+        if at_limit or stopped or len(self.unseen) == self.look_every:
             self._look()
             left = sum(self.running)
             if 0 < left < len(self.running) and (at_limit or left <= SHRINK * len(self.running)):
@@ -133,15 +134,18 @@ class RunningRows:
 
     def read_last(self) -> None:
         """The model reads the last tokens; `logits` (B, V) are those of what follows."""
-        self.logits = self.model.step(self.history[:, self.length - 1 : self.length], self.cache)
+        self.logits = self.model.step(self.last[:, None], self.cache)
 
     def _look(self) -> None:
         """Finds out which lines still run; waits for the device."""
         import torch
 
-        seen, self.unseen = torch.stack(self.unseen, 1).tolist(), []
-        for line, ids in enumerate(seen):
-            if EOS in ids or self.new >= self.limits[line]:
+        for place, token in enumerate(torch.cat(self.unseen).tolist()):  # step after step, all lines of each
+            if token == EOS:
+                self.running[place % len(self.running)] = False
+        self.unseen.clear()
+        for line, limit in enumerate(self.limits):
+            if self.new >= limit:
                 self.running[line] = False
 
     def _stop(self, tokens: "Tensor") -> list[int]:
@@ -161,7 +165,7 @@ class RunningRows:
 
         keep = torch.tensor(self.running, device=self.model.device).nonzero()[:, 0]
         self.cache.select(keep)
-        self.history, self.rows = self.history[keep], self.rows[keep]
+        self.history, self.rows, self.last = self.history[keep], self.rows[keep], self.last[keep]
         self.limits = [limit for limit, runs in zip(self.limits, self.running, strict=True) if runs]
         self.running = [True] * len(self.limits)
 

@@ -5,7 +5,8 @@ with the same ids; what only nanolm needs (config, normalisation) lies under `mo
 Knows nothing of any single tokenizer: the class that opens a file is found by the name in its config.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from nanolm.config import MISSING, between, build, check_name, knob, plain
 from nanolm.errors import NanolmError, RunError
 from nanolm.files import fingerprint, read_json, write_json
-from nanolm.text import MODES
+from nanolm.text import MODES, parts
 from nanolm.tokenizer.pipeline import normalizer
 
 PAD, UNK, BOS, EOS = range(4)
@@ -51,6 +52,7 @@ class Tokenizer:
     """
 
     threaded = False  # whether encode_batch uses all cores by itself
+    cut: re.Pattern[str] | None = None  # no token reaches over where it matches, so a long text may be cut there
 
     def __init__(
         self, config: TokenizerConfig, normalise: str, vocabulary: Sequence[str], dropped: dict[int, int] | None = None
@@ -67,6 +69,11 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts, faster where the tokenizer knows how."""
         return [self.encode(text) for text in texts]
+
+    def encode_parts(self, text: str) -> Iterator[list[int]]:
+        """`encode` of a long text, a part at a time: as one list its ids would take ten times its memory."""
+        for part in parts(text, self.cut):
+            yield from self.encode_batch([part])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; <PAD> <BOS> <EOS> are left out, <UNK> is shown."""

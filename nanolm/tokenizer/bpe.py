@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from nanolm.config import between, knob
+from nanolm.text import BEFORE_SPACE
 from nanolm.tokenizer.base import BOS, EOS, PAD, SPECIALS, Tokenizer, TokenizerConfig, ordered
 
 # use_regex parts letters from punctuation, so that no merge can spell a special token's name
@@ -22,6 +23,7 @@ class BPETokenizer(Tokenizer):
     """`vocabulary` spells bytes in the library's byte alphabet (a space is Ġ); `decode_token` gives the text."""
 
     threaded = True
+    cut = BEFORE_SPACE
 
     def __init__(
         self, config: TokenizerConfig, normalise: str, vocabulary: Sequence[str], merges: Sequence[Sequence[str]]

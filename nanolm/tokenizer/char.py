@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nanolm.text import ANYWHERE
 from nanolm.tokenizer import pipeline
 from nanolm.tokenizer.pieces import PieceConfig
 
@@ -13,6 +14,7 @@ class CharConfig(PieceConfig):
     """One token per character."""
 
     name: str = "char"
+    cut = ANYWHERE
 
     def split(self, text: str, normalise: str) -> str:
         return text

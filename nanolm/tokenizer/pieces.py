@@ -5,12 +5,14 @@ times is <UNK>. Knows neither characters nor words. Plain Python: a dict look-up
 library's Rust.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nanolm.errors import ConfigError
+from nanolm.text import parts
 from nanolm.tokenizer.base import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, TokenizerConfig, ordered
 from nanolm.workers import count
 
@@ -18,6 +20,8 @@ from nanolm.workers import count
 @dataclass
 class PieceConfig(TokenizerConfig):
     """Counts pieces; those with at least `minfreq` are the vocabulary, by falling count, equal counts by text."""
+
+    cut: ClassVar[re.Pattern[str] | None] = None  # as of Tokenizer
 
     def split(self, text: str, normalise: str) -> Sequence[str]:
         """Normalised text -> its pieces."""
@@ -32,7 +36,8 @@ class PieceConfig(TokenizerConfig):
         raise NotImplementedError
 
     def fit(self, texts: Iterable[str], normalise: str) -> "PieceTokenizer":
-        counts = count(lambda text: self.split(text, normalise), texts)
+        every_part = (part for text in texts for part in parts(text, self.cut))
+        counts = count(lambda text: self.split(text, normalise), every_part)
         kept = [piece for piece, n in counts.items() if n >= self.minfreq and piece not in SPECIALS]
         if not kept:
             top = max(counts.values(), default=0)
@@ -57,6 +62,7 @@ class PieceTokenizer(Tokenizer):
 
     def __init__(self, config: PieceConfig, normalise: str, vocabulary: Sequence[str], dropped: dict[int, int]) -> None:
         super().__init__(config, normalise, vocabulary, dropped)
+        self.cut = config.cut
         self._ids = {piece: i for i, piece in enumerate(self.vocabulary) if i >= len(SPECIALS)}
 
     def encode(self, text: str) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nanolm.text import join_words, split_words
+from nanolm.text import BEFORE_SPACE, join_words, split_words
 from nanolm.tokenizer import pipeline
 from nanolm.tokenizer.pieces import PieceConfig
 
@@ -18,6 +18,7 @@ class WordConfig(PieceConfig):
     """One token per word."""
 
     name: str = "word"
+    cut = BEFORE_SPACE
 
     def split(self, text: str, normalise: str) -> list[str]:
         return split_words(text, normalise)

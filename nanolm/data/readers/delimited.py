@@ -35,8 +35,9 @@ def read_delimited(source: Source, options: ReadOptions, counts: Counter[str]) -
     try:
         header = [name.strip() for name in next(rows, [])]
         index = header.index(column_path(source, options.column, header)[0])
+        width = len(header)
         for row in rows:
-            cells = _fitted(row, len(header))
+            cells = row if len(row) == width else _fitted(row, width)
             if cells is not None:
                 good += 1
                 yield cells[index]
@@ -72,7 +73,7 @@ def _names(header: str, delimiter: str) -> list[Any]:
 
 
 def _fitted(row: list[str], width: int) -> list[str] | None:
-    """The row, if it has as many cells as the header, but for empty ones at the end; None otherwise."""
+    """A row of another width without the empty cells that it has too many at its end; None for any other."""
     if len(row) > width and not any(row[width:]):
         return row[:width]
-    return row if len(row) == width else None
+    return None

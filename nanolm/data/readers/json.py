@@ -20,7 +20,6 @@ _BLANK = " \t\n\r"
 def read_jsonl(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
     """The texts under the key `column`, one row a line."""
     for number, line in enumerate(read_lines(source, options), 1):
-        where = f"{source}: line {number}"
         line = line.strip(f"{_BLANK}\ufeff")  # a mark stands inside where files were put together
         if not line:
             yield ""
@@ -31,11 +30,17 @@ def read_jsonl(source: Source, options: ReadOptions, counts: Counter[str]) -> It
             mend = (
                 "data.format=json reads rows of several lines" if line in ("[", "{") else "write one JSON object a line"
             )
-            raise DataError(f"{where}: not JSON ({error}); {mend}") from error
-        if not isinstance(row, dict | str):
-            mend = "data.format=json reads an array" if isinstance(row, list) else "write one JSON object a line"
-            raise DataError(f"{where}: not a JSON object; {mend}")
-        yield row_text(where, options.column, row)
+            raise DataError(f"{source}: line {number}: not JSON ({error}); {mend}") from error
+        text = row.get(options.column) if isinstance(row, dict) else row
+        yield text if isinstance(text, str) else _text(f"{source}: line {number}", options.column, row)
+
+
+def _text(where: str, column: str, row: Any) -> str:
+    """The text of a row that isn't simply there."""
+    if not isinstance(row, dict):
+        mend = "data.format=json reads an array" if isinstance(row, list) else "write one JSON object a line"
+        raise DataError(f"{where}: not a JSON object; {mend}")
+    return row_text(where, column, row)
 
 
 def read_json_rows(source: Source, options: ReadOptions, counts: Counter[str]) -> Iterator[str]:
