@@ -1,59 +1,23 @@
-"""The tokenizers: vocabulary, round trips, special-looking text, and tokenizer.json opened by other people's code."""
+"""The tokenizers: vocabulary, round trips, special-looking text, long texts in parts."""
 
-import copy
-import json
-import random
 import subprocess
 import sys
-import unicodedata
-from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import pytest
-import tokenizers
+from fitted_tokenizers import ANY, CONFIGS, KINDS, fitted
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import nanolm.tokenizer
 from nanolm.config import build, options
-from nanolm.errors import ConfigError, NanolmError
+from nanolm.errors import ConfigError
 from nanolm.text import MODES, normalise
-from nanolm.tokenizer.base import EOS, PAD, SPECIALS, UNK, Tokenizer, TokenizerConfig, load_tokenizer
+from nanolm.tokenizer.base import EOS, PAD, SPECIALS, UNK, load_tokenizer
 from nanolm.tokenizer.bpe import BPEConfig
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
-
-DATA = Path(__file__).parents[2] / "shared/data"
-TEXTS = [
-    "The general's army [1] is sent to the city. The army waits!",
-    "A café, an <EOS> and <PAD><BOS>; naïve   spaces\n\nand\ttabs. ΟΔΟΣ 漢字 🎬",
-    "The <UNK> of the city... eos bos pad unk",
-]
-CONFIGS: dict[str, TokenizerConfig] = {
-    "char": CharConfig(minfreq=2),
-    "word": WordConfig(minfreq=2),
-    "bpe": BPEConfig(vocab_size=280),
-}
-KINDS = [(name, mode) for name in CONFIGS for mode in MODES]
-# every character that this Python's Unicode tables know; half of the letters ones that occur in TEXTS or spell specials
-KNOWN = st.characters(codec="utf-8", exclude_categories=["Cn"], exclude_characters="Σ")
-TEXT = st.text(st.one_of(KNOWN, st.sampled_from("aehist .,!?<>[]1'\n\t\u00a0\x1c\u0301İ")))
-ANY = st.lists(st.one_of(TEXT, st.text(), st.sampled_from([*SPECIALS, *TEXTS])), max_size=4).map(" ".join)
-
-
-def fitted(name: str, mode: str, texts: list[str] = TEXTS) -> Tokenizer:
-    return CONFIGS[name].fit((normalise(text, mode) for text in texts), mode)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[Tokenizer, Path]]:
-    """Each kind under each normalisation, with its file."""
-    folder = tmp_path_factory.mktemp("tokenizers")
-    made = {kind: (fitted(*kind), folder / f"{'-'.join(kind)}.json") for kind in KINDS}
-    for tokenizer, path in made.values():
-        tokenizer.save(path)
-    return made
 
 
 def test_vocabulary_is_by_falling_count_then_by_text() -> None:
@@ -112,138 +76,16 @@ def test_text_that_looks_like_a_special_token_is_text(name: str, mode: str, raw:
         assert ids.count(UNK) == len(tokenizer.unknown(text))
 
 
-def assert_same_ids(tokenizer: Tokenizer, theirs: Callable[[str], list[int]], raw: str) -> None:
-    text = normalise(raw, tokenizer.normalise)
-    ids = tokenizer.encode(text)
-    assert theirs(text) == ids
-    assert tokenizer.encode_batch([text, text]) == [ids, ids]
-
-
-@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize(("name", "mode"), KINDS)
+@settings(max_examples=60, deadline=None)
 @given(raw=ANY)
-def test_the_library_gives_the_same_ids(saved: dict[tuple[str, str], tuple[Tokenizer, Path]], raw: str) -> None:
-    for tokenizer, path in saved.values():
-        library = LIBRARY.setdefault(path, tokenizers.Tokenizer.from_file(str(path)))
-        assert_same_ids(tokenizer, lambda text, library=library: library.encode(text).ids, raw)  # type: ignore[misc]
-        ids = tokenizer.encode(normalise(raw, tokenizer.normalise))
-        assert library.decode(ids, skip_special_tokens=False) == tokenizer.decode(ids)
-
-
-LIBRARY: dict[Path, tokenizers.Tokenizer] = {}
-
-
-@settings(max_examples=150, deadline=None)
-@given(raw=TEXT)
-def test_the_library_normalises_raw_text_as_we_do(
-    saved: dict[tuple[str, str], tuple[Tokenizer, Path]], raw: str
-) -> None:
-    for tokenizer, path in saved.values():
-        library = LIBRARY.setdefault(path, tokenizers.Tokenizer.from_file(str(path)))
-        assert library.encode(raw).ids == tokenizer.encode(normalise(raw, tokenizer.normalise))
-
-
-@pytest.mark.slow
-def test_the_library_normalises_every_character_as_we_do(
-    saved: dict[tuple[str, str], tuple[Tokenizer, Path]],
-) -> None:
-    library = tokenizers.Tokenizer.from_file(str(saved["char", "clean"][1])).normalizer
-    characters = [chr(code) for code in range(sys.maxunicode + 1)]
-    raw = [f"a{char}b" for char in characters if unicodedata.category(char) not in ("Cn", "Cs")]
-    assert [library.normalize_str(text) for text in raw] == [normalise(text, "clean") for text in raw]
-
-
-def real_texts(count: int) -> list[str]:
-    pandas = pytest.importorskip("pandas")
-    if not DATA.is_dir():
-        pytest.skip("needs the data for development")
-    plots = pandas.concat([pandas.read_csv(path)["Plot"].dropna() for path in sorted(DATA.glob("*.csv.gz"))])
-    return random.Random(1).sample(list(plots), count)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "mode"), KINDS)
-def test_transformers_gives_the_same_ids_on_real_texts(name: str, mode: str, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    texts = real_texts(1000)
-    fit_on = [normalise(text, mode) for text in texts[:300]]
-    tokenizer = build("tokenizer", {"name": name, "minfreq": 3}).fit(fit_on, mode)
-    tokenizer.save(tmp_path / "tokenizer.json")
-    names = {f"{special[1:4].lower()}_token": special for special in SPECIALS}
-    plain = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
-    told = transformers.PreTrainedTokenizerFast(
-        tokenizer_file=str(tmp_path / "tokenizer.json"), split_special_tokens=True, **names
-    )
-    assert len(told) == len(plain) == len(tokenizer)
-    assert told.convert_tokens_to_ids(list(SPECIALS)) == [0, 1, 2, 3]
-    unknown = 0
-    for raw in [*texts, *TEXTS, *SPECIALS, "a <EOS> b"]:
-        ids = tokenizer.encode(normalise(raw, mode))
-        unknown += ids.count(UNK)
-        for theirs in (plain, told):
-            assert theirs(raw)["input_ids"] == theirs(normalise(raw, mode))["input_ids"] == ids
-            assert theirs.decode(ids) == tokenizer.decode(ids)
-    assert (unknown > 0) == (name != "bpe")
-
-
-@pytest.mark.parametrize(("name", "mode"), KINDS)
-def test_a_saved_tokenizer_comes_back_whole(
-    saved: dict[tuple[str, str], tuple[Tokenizer, Path]], name: str, mode: str
-) -> None:
-    tokenizer, path = saved[name, mode]
-    again = load_tokenizer(path)
-    assert type(again) is type(tokenizer)
-    assert again.config == tokenizer.config
-    assert (again.vocabulary, again.normalise, again.dropped) == (tokenizer.vocabulary, mode, tokenizer.dropped)
-    assert again.fingerprint == tokenizer.fingerprint
-    assert len({other.fingerprint for other, _ in saved.values()}) == len(KINDS)
-
-
-def damaged(file: dict[str, Any]) -> list[Any]:
-    """A good file with one thing wrong in it, in many ways."""
-    found: list[Any] = [[], None, 5, "x", {}, {**file, "model": []}]
-    wrong: dict[str, list[Any]] = {
-        "nanolm": [None, [], {}, {"config": {"name": "word"}}],
-        "vocab": [[], {"a": 0}, {**file["model"]["vocab"], "new": 0}, {**file["model"]["vocab"], "new": 1e9}, {}],
-    }
-    wrong["merges"] = [None, ["a b"], [["a"]], [["<P", "AD>"]], [[1, 2]]] if "merges" in file["model"] else []
-    for key, values in wrong.items():
-        found += [{**file, "model": {**file["model"], key: value}} for value in values]
-    notes: dict[str, list[Any]] = {
-        "format": [0, "1", None],
-        "normalise": ["lower", None, []],
-        "config": [{}, 3, {"name": "wrod"}, {"name": "os"}, {"name": "word", "minfreq": "1"}, {"name": ["\x1b[31m"]}],
-        "dropped": [] if "merges" in file["model"] else [5, [[1]], [["a", 1]], [[1, -1]], {"1": 2}],
-    }
-    for key, values in notes.items():
-        for value in values:
-            copied = copy.deepcopy(file)
-            copied["model"]["nanolm"][key] = value
-            found.append(copied)
-    return found
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_damaged_or_hostile_file_gives_one_line_that_names_it(
-    saved: dict[tuple[str, str], tuple[Tokenizer, Path]], name: str, tmp_path: Path
-) -> None:
-    good = saved[name, "clean"][1].read_text()
-    path = tmp_path / "tokenizer.json"
-    cut = [good[: len(good) * i // 20] for i in range(20)]
-    for text in [*cut, *map(json.dumps, damaged(json.loads(good))), "[" * 100_000]:
-        path.write_text(text)
-        with pytest.raises(NanolmError) as caught:
-            load_tokenizer(path)
-        assert str(path) in str(caught.value)
-        assert str(caught.value).isprintable()
-    with pytest.raises(NanolmError, match="missing"):
-        load_tokenizer(tmp_path / "missing.json")
-
-
-def test_a_file_too_long_is_not_read(tmp_path: Path) -> None:
-    with open(tmp_path / "tokenizer.json", "wb") as file:
-        file.truncate(2**30)
-    with pytest.raises(NanolmError, match="too many"):
-        load_tokenizer(tmp_path / "tokenizer.json")
+def test_a_long_text_in_parts_gives_the_same_ids(name: str, mode: str, raw: str) -> None:
+    tokenizer, text = fitted(name, mode), normalise(raw, mode)
+    with patch("nanolm.text.PART", 3):
+        parts = list(tokenizer.encode_parts(text))
+        assert fitted(name, mode).fingerprint == tokenizer.fingerprint
+    assert list(chain.from_iterable(parts)) == tokenizer.encode(text)
+    assert len(parts) > 1 or len(text) < 50 or name != "char"
 
 
 def test_what_cannot_be_fitted_is_said_in_one_line() -> None:
