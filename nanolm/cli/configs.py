@@ -5,7 +5,8 @@ In: nothing. Out: types and defaults, which Hydra checks the YAML files against.
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -165,10 +166,13 @@ def option_classes(group: str) -> dict[str, type]:
     return table
 
 
-def register() -> None:
-    """Puts every dataclass into Hydra's store as `schema/<group>/<name>`, so that they are no options themselves."""
+def register(verbs: Iterable[str] = tuple(VERBS)) -> None:
+    """Puts the dataclasses of verbs and their groups into Hydra's store as `schema/<group>/<name>`, so that they
+    are no options themselves. Hydra copies all that is there at each start."""
     OmegaConf.register_new_resolver("wandb_mode", environment_mode, replace=True)
-    store = ConfigStore.instance()
-    for group, table in schemas().items():
-        for name, cls in table.items():
+    store, tables = ConfigStore.instance(), schemas()
+    for verb in verbs:
+        store.store(verb, VERBS[verb], group="schema/verb")
+    for group in {field.name for verb in verbs for field in fields(VERBS[verb])} & set(tables):
+        for name, cls in tables[group].items():
             store.store(name, cls, group=f"schema/{group}")

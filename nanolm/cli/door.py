@@ -39,7 +39,7 @@ def door(verb: str, main: Callable[..., Any]) -> None:
     spin_less_if_busy()
     # a log can be followed while it grows; a pipe of Windows (cp1252) gets what it can't spell as an escape
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    register()
+    register([verb])
     try:
         words, verbatim = lift(sys.argv[1:], VERBATIM.get(verb, ()))
         sys.argv[1:] = ready(verb, words)
