@@ -46,9 +46,8 @@ def door(verb: str, main: Callable[..., Any]) -> None:
         enter(verb, main, verbatim)
     except (hydra.errors.HydraException, OmegaConfBaseException, NanolmError) as error:
         complain(verb, error)
-    except BrokenPipeError:  # as of `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
-        raise SystemExit(128 + 13) from None
+    except BrokenPipeError:
+        end_unread()
     except KeyboardInterrupt:
         print(f"{verb}.py: stopped", file=sys.stderr)
         raise SystemExit(130) from None
@@ -116,7 +115,16 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
 
 def show_help(node: DictConfig) -> None:
     """Prints what the composed config of a verb can be told."""
-    print(help_text(node, HydraConfig.get().help))
+    try:
+        print(help_text(node, HydraConfig.get().help))
+    except BrokenPipeError:  # here, because Hydra would print a line of its own first
+        end_unread()
+
+
+def end_unread() -> NoReturn:
+    """Ends the process as the pipe would whose reader has gone, as of `--help | head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+    raise SystemExit(128 + 13) from None
 
 
 def call(verb: str, main: Callable[..., Any], config: Any) -> Any:

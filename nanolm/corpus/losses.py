@@ -35,7 +35,7 @@ class Losses:
         self.with_unk += sum("<unk>" in document for document in documents)
         pairs = list(zip(documents, texts, strict=True))
         if not self.emptied and not all(texts):
-            self.emptied = next(document for document, text in pairs if not text)
+            self.emptied = next((document for document, text in pairs if document and not text), "")
         if not self.shortened:
             self.shortened = next((doc for doc, text in pairs if text and 2 * len(text) < len(doc)), "")
 

@@ -92,7 +92,7 @@ def unpacked(file: IO[bytes]) -> Iterator[io.BufferedReader]:
     reader = io.BufferedReader(file)  # type: ignore[type-var]
     head = reader.peek(6)[:6]
     if head.startswith(b"\x1f\x8b"):
-        yield io.BufferedReader(gzip.GzipFile(fileobj=reader), 2**17)  # type: ignore[type-var]
+        yield io.BufferedReader(gzip.GzipFile(fileobj=reader))  # type: ignore[type-var]
     elif head.startswith(b"BZh"):
         yield _Stream(_frames(reader, bz2.BZ2Decompressor, _CHUNK)).buffered()
     elif head.startswith(b"\xfd7zXZ\0"):
