@@ -16,7 +16,7 @@ from nanolm.config import help_of
 WORDS = ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")  # that YAML doesn't read as text
 
 
-def help_text(config: DictConfig, words: DictConfig) -> str:
+def help_text(config: DictConfig, words: Any) -> str:
     """The whole text; {group} in the header of hydra.help (`words`) stands for the group's options."""
     header = re.sub(r"(?<!\$)\{(\w+)\}", lambda found: choices(found[1]), unresolved(words)["header"])
     rows = list(table(config, ""))
@@ -26,7 +26,7 @@ def help_text(config: DictConfig, words: DictConfig) -> str:
     return "\n".join([header, how, "", *lines, "", words.footer])
 
 
-def unresolved(node: DictConfig) -> Any:
+def unresolved(node: Any) -> Any:
     """Its plain values; ${...} stays what a reader is to type."""
     return OmegaConf.to_container(node)
 
