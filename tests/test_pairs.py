@@ -44,15 +44,17 @@ def test_bits_are_the_models_own_and_the_spellers(run: Run) -> None:
     pairs = [Pair(row["good"], row["bad"], ()) for row in ROWS]
     texts = PairTexts(pairs, words, speller)
     table = texts.table
-    found = texts.bits(encoded_nats(model, texts.encoded, model.context, torch.device("cpu")))
+    nats = encoded_nats(model, texts.encoded, model.context, torch.device("cpu"))
+    found, own = texts.bits(nats), texts.token_bits(nats)
     assert table["known"].tolist() == [True, False, True, True]
     assert table["same"].tolist() == [False, False, True, False]
-    for row, both in zip(table.itertuples(), found, strict=True):
-        for text, bits in zip((row.good, row.bad), both, strict=True):
+    for row, both, alone in zip(table.itertuples(), found, own, strict=True):
+        for text, bits, tokens in zip((row.good, row.bad), both, alone, strict=True):
             ids = torch.tensor([[BOS, *words.encode(text), EOS]])
-            nats = float(model.nats(ids[:, :-1], ids[:, 1:]).sum())
+            each = model.nats(ids[:, :-1], ids[:, 1:]).flatten() / math.log(2)
             spelling = sum(speller.bits(word) for word in words.unknown(text))
-            assert bits == pytest.approx(nats / math.log(2) + spelling, abs=1e-4)
+            assert bits == pytest.approx(float(each.sum()) + spelling, abs=1e-4)
+            assert tokens == pytest.approx(float(each[:-1].sum()), abs=1e-4)
 
 
 def test_accuracies_of_sets_that_are_known() -> None:
@@ -94,6 +96,8 @@ def test_the_verb_counts_coverage(run: Run, tmp_path: Path, capsys: pytest.Captu
     assert table["field"].tolist() == [row["field"] for row in ROWS]
     known = table[table["known"] & ~table["same"]]
     assert found["accuracy"][0] == (known["good_bits"] < known["bad_bits"]).mean()
+    other = table[~table["same"]]
+    assert found["tokens"][0] == (other["good_tokens"] < other["bad_tokens"]).mean()
 
 
 @pytest.mark.parametrize("line", ["[]", '{"good": "a"}', '{"good": "a", "bad": 1}', "the dog barks", "\n"])

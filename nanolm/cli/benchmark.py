@@ -65,8 +65,11 @@ def benchmark(
     texts = PairTexts(pairs, loaded.tokenizer, Speller.load(loaded.run.file("speller.json")))
     for place, name in enumerate(groups):
         texts.table.insert(place, name, [pair.groups[GROUPS.index(name)] for pair in pairs])
-    bits = model_bits(loaded, texts)
+    nats = model_nats(loaded, texts)
+    bits, tokens = texts.bits(nats), texts.token_bits(nats)
     found, table = accuracies(texts.table, groups, bits), texts.table.assign(good_bits=bits[:, 0], bad_bits=bits[:, 1])
+    table["good_tokens"], table["bad_tokens"] = tokens.T
+    found["tokens"] = accuracies(texts.table.assign(known=True), groups, tokens)["accuracy"]
     if (beside := ngram_bits(loaded, texts, cache)) is not None:
         table["good_5gram"], table["bad_5gram"] = beside.T
         other = accuracies(texts.table, groups, beside)
@@ -80,15 +83,16 @@ def benchmark(
     if checkpoints:
         scores = {}
         for step, path in loaded.run.kept().items():
-            scores[step] = accuracies(texts.table, groups, model_bits(load(which=path.stem), texts))
+            kept = model_nats(load(which=path.stem), texts)
+            scores[step] = accuracies(texts.table, groups, texts.bits(kept))
         draw_curve(out, f"{folder.name} on {Path(benchmark).name.partition('.')[0]}", scores)
     print(f"written to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
     return found
 
 
-def model_bits(loaded: Loaded, texts: PairTexts) -> np.ndarray:
-    """(pairs, 2): the bits of both texts under the model."""
-    return texts.bits(encoded_nats(loaded.model, texts.encoded, loaded.model.context, loaded.device, loaded.precision))
+def model_nats(loaded: Loaded, texts: PairTexts) -> np.ndarray:
+    """The nats of each token of the texts under the model."""
+    return encoded_nats(loaded.model, texts.encoded, loaded.model.context, loaded.device, loaded.precision)
 
 
 def ngram_bits(loaded: Loaded, texts: PairTexts, cache: Path) -> Optional[np.ndarray]:
@@ -154,7 +158,7 @@ def print_accuracies(found: pd.DataFrame, same: int) -> None:
     if same:
         print(f"{same:,} pairs are the same text twice once they are normalised, and are left out")
     beside, exact = "accuracy_5gram" in found, found["exact_odds"].notna().any()
-    heads = [f"{'':32} {'pairs':>7} {'known':>7} {'accuracy':>8} {'95% interval':>14} {'spelled':>8}"]
+    heads = [f"{'':32} {'pairs':>7} {'known':>7} {'accuracy':>8} {'95% interval':>14} {'spelled':>8} {'tokens':>8}"]
     heads += [f"{'5-gram':>8}"] if beside else []
     heads += [f"{'odds':>6} {'exact':>6} {'off':>5}"] if exact else []
     print(*heads)
@@ -163,11 +167,13 @@ def print_accuracies(found: pd.DataFrame, same: int) -> None:
         if row["known"]:
             score = f"{row['accuracy']:8.1%} {row['low']:7.1%}-{row['high']:.1%}"
         line = [f"{name:32.32} {row['pairs']:7,} {row['known']:7,} {score:>23} {row['spelled']:8.1%}"]
+        line.append(f"{row['tokens']:8.1%}")
         if beside:
             line.append(f"{row['accuracy_5gram']:8.1%}")
         if not math.isnan(row["off"]):
             line.append(f"{row['odds']:6.2f} {row['exact_odds']:6.2f} {row['off']:5.2f}")
         print(*line)
-    print("known: without <UNK>, which accuracy is of; spelled: all pairs, <UNK> paying for its spelling")
+    print("known: without <UNK>, which accuracy is of; spelled: all pairs, <UNK> paying for its spelling; tokens: all")
+    print("pairs by their own tokens alone, without <EOS> and spelling, as lm-evaluation-harness has it")
     if exact:
         print("odds, exact, off: log2 odds of the pairs that are both possible, the grammar's, and the mean distance")

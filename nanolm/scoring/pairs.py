@@ -62,6 +62,13 @@ class PairTexts:
         found: np.ndarray = sums[self.rows]
         return found
 
+    def token_bits(self, nats: np.ndarray) -> np.ndarray:
+        """float64 (pairs, 2): bits of the texts' own tokens, without <EOS> and spelling: what lm-eval compares."""
+        own = nats.astype(np.float64)
+        own[self.encoded.offsets[1:] - 1] = 0
+        found: np.ndarray = np.add.reduceat(own, self.encoded.offsets[:-1])[self.rows] / math.log(2)
+        return found
+
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Encoded:
     """Normalised texts as documents: <BOS> ... <EOS>."""
