@@ -1,59 +1,34 @@
-"""The page: what its handlers give and refuse, and that nothing typed becomes HTML; then served, in a real browser."""
+"""The page's handlers: what they give and refuse, and that nothing typed becomes HTML."""
 
-import asyncio
 import dataclasses
-import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import gradio as gr
 import pytest
-from untrained import run, tokenizer
+from app_runs import NASTY, make_outputs, written
+from untrained import tokenizer
 
-from nanolm.app import controls, look, page, runs, tokens, worker, write
+from nanolm.app import controls, look, runs, tokens, worker, write
 from nanolm.app.models import CHARACTERS, ROWS, TOKENS, Models, limited
-from nanolm.app.worker import InterruptibleModel, interruptible
-from nanolm.cli.configs import AppConfig
 from nanolm.config import knob, options
 from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.greedy import Greedy
 from nanolm.decode.sample import Sample
-from nanolm.errors import ConfigError
 from nanolm.generator import load
 from nanolm.tokenizer.base import BOS, EOS
-
-ROOT = Path(__file__).resolve().parent.parent
-NASTY = "</script><script>document.title='x'</script><img src=x onerror=\"document.title='x'\">${1+1}{{value}}@children"
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs, `words` and `sweeps/signs`; the latter knows every sign of NASTY."""
-    folder = tmp_path_factory.mktemp("app")
-    signs = tokenizer("char", "none").config.fit([NASTY] * 3, "none")
-    for name, known in {"words": tokenizer(), "sweeps/signs": signs}.items():
-        for place in (folder / name, (folder / "outputs" / name).parent):
-            place.mkdir(parents=True, exist_ok=True)
-        run(folder / name, known, context=24 if name == "words" else 200).folder.rename(folder / "outputs" / name)
-    return folder / "outputs"
+    return make_outputs(tmp_path_factory.mktemp("app"))
 
 
 @pytest.fixture
 def models(outputs: Path) -> Models:
     return Models(outputs, str(outputs / "words"))
-
-
-def written(models: Models, prompt: Any, *configs: DecodeConfig, run: str = "words", seed: Any = 1) -> Any:
-    """What is shown at last: HTML, texts."""
-    return list(write.write(models, run, prompt, configs, seed))[-1]
 
 
 def test_runs_are_known_by_their_names_alone(models: Models) -> None:
@@ -211,252 +186,3 @@ def test_the_comparison_is_framed_and_kept(models: Models) -> None:
     assert first.startswith("<iframe")
     assert 'sandbox="allow-scripts"' in first
     assert runs.comparison(models.outputs, (1.0,)) is first
-
-
-@pytest.fixture(scope="module")
-def url(outputs: Path) -> Iterator[str]:
-    """The page, served by the door."""
-    command = [sys.executable, str(ROOT / "app.py"), f"outputs={outputs}", f"run={outputs}/words", "open=false"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=outputs)
-    assert server.stdout
-    line = server.stdout.readline()
-    assert line.startswith("nanolm: http://127.0.0.1:"), line
-    yield line.split()[1]
-    assert server.poll() is None, "the server has ended by itself"
-    server.terminate()
-    server.wait(30)
-
-
-@pytest.mark.slow
-def test_programs_can_call_it(url: str) -> None:
-    from gradio_client import Client
-    from gradio_client.exceptions import AppError
-
-    client = Client(url, verbose=False)
-    assert set(client.predict(api_name="/runs")) == {"words", "sweeps/signs"}
-    settings = {"name": "sample", "num_return_sequences": 2, "max_new_tokens": 4}
-    texts = [client.predict("the army", settings, 1, api_name="/write") for _ in range(2)]
-    assert texts[0] == texts[1]
-    assert [len(one["tokens"]) <= 4 for one in texts[0]] == [True, True]
-    assert client.predict(prompt="the", api_name="/write")[0]["text"].startswith("the")
-    assert [row["token"] for row in client.predict("the army", api_name="/look")] == ["the", "army"]
-    assert client.predict("é", "sweeps/signs", api_name="/tokens") == [{"id": 1, "token": "<UNK>"}]
-    wrong: list[tuple[Any, ...]] = [(5,), ("a", {"name": "nope"}), ("a", {"num_beams": "x"}), ("a", [1]), ("a", 7)]
-    wrong += [("a", {}, "x"), ("a", {}, 1, "../words"), ("a" * 10**5,), ("a", {}, 1, [])]
-    for arguments in wrong:
-        with pytest.raises((AppError, ValueError)):
-            client.predict(*arguments, api_name="/write")
-    with pytest.raises(AppError, match="no such run"):
-        client.predict("a", "nope", api_name="/look")
-    assert client.predict("the", api_name="/look")
-
-
-def wait(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    """What the condition gives once it is true."""
-    from selenium.common.exceptions import WebDriverException
-
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if found := condition():
-                return found
-        except (WebDriverException, StopIteration):
-            pass
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
-
-
-@pytest.mark.slow
-def test_every_tab_in_a_browser(browser: Any, url: str) -> None:
-    def shown(selector: str, words: str = "") -> Any:
-        return next(e for e in browser.find_elements("css selector", selector) if e.is_displayed() and words in e.text)
-
-    def tab(name: str) -> None:
-        wait(lambda: shown("button[role=tab]", name)).click()
-
-    browser.set_window_size(1280, 900)
-    browser.get(url)
-    tab("Runs")
-    wait(lambda: shown(".comparison iframe"))
-    shown("input[role=combobox]").click()
-    wait(lambda: shown("[role=option]", "sweeps/signs")).click()
-    wait(lambda: shown(".head", "sweeps/signs"))
-    tab("Write")
-    assert shown("label", "temperature")
-    prompt = wait(lambda: shown("textarea"))
-    prompt.send_keys(NASTY)
-    shown("button.lg", "Write").click()
-    assert NASTY in wait(lambda: shown("article", "tokens/s")).text
-    shown("button.lg", "All strategies").click()
-    written = '[...document.querySelectorAll("article")].filter((card) => card.innerText.includes("tokens/s")).length'
-    wait(lambda: browser.execute_script(f"return {written}") == len(options("decode")))
-    shown("input[type=radio][value=beam]").click()
-    wait(lambda: shown("label", "num_beams"))
-    with pytest.raises(StopIteration):
-        shown("label", "temperature")
-    tab("Look inside")
-    wait(lambda: shown(".attention iframe"))
-    for kind in ("likelihood", "attention"):
-        browser.switch_to.frame(shown(f".{kind} iframe"))
-        assert browser.find_element("css selector", "#view").text
-        assert not browser.find_elements("css selector", "img")
-        browser.switch_to.default_content()
-    browser.switch_to.frame(shown(".inside iframe"))
-    assert browser.find_element("css selector", "h1").text == "Inside"
-    assert browser.find_element("css selector", ".word").text == "Point at a dot or tap it."
-    browser.switch_to.default_content()
-    tab("Tokens")
-    wait(lambda: shown(".chips span"))
-    shown("textarea").send_keys(NASTY)
-    wait(lambda: len(browser.find_elements("css selector", ".chips span")) > len(NASTY))
-    assert browser.title == "nanolm"
-    browser.set_window_size(500, 900)
-    for name in ("Runs", "Tokens", "Look inside", "Write"):
-        tab(name)
-        time.sleep(0.5)
-        widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-        assert widths[0] <= widths[1], name
-    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not severe
-    asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert len(asked) > 10
-    assert [address for address in asked if not address.startswith(url)] == []
-
-
-class SlowModel:
-    """Counts how many writings are at a step of the model at once, and when the last step was."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.at_once = self.most = self.steps = 0
-        self.lock, step = threading.Lock(), InterruptibleModel.step
-
-        def slow(model: InterruptibleModel, *inputs: Any) -> Any:
-            with self.lock:
-                self.at_once += 1
-                self.steps += 1
-                self.most = max(self.most, self.at_once)
-            time.sleep(0.02)
-            try:
-                return step(model, *inputs)
-            finally:
-                with self.lock:
-                    self.at_once -= 1
-
-        monkeypatch.setattr(InterruptibleModel, "step", slow)
-
-    def went_on(self, before: int) -> bool:
-        """Whether there were more steps than `before`."""
-        return self.steps > before
-
-    def rests(self) -> bool:
-        """Whether no step is taken for a while."""
-        before = self.steps
-        time.sleep(0.2)
-        return self.steps == before
-
-
-@pytest.mark.parametrize("config", [Sample(), Beam(num_beams=2)], ids=["sample", "beam"])
-def test_a_writing_that_nobody_waits_for_stops_within_a_token(
-    models: Models, config: DecodeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow = SlowModel(monkeypatch)
-    for _ in range(3):  # each is given up while it runs: as Gradio closes what a client cancels
-        writing: Any = write.write(models, "sweeps/signs", "", [dataclasses.replace(config, min_new_tokens=150)], 1)
-        while slow.at_once == 0:
-            next(writing)
-        writing.close()
-    wait(slow.rests)
-    assert slow.most == 1
-    assert slow.steps < 3 * 150 / 2
-    assert written(models, "the", Greedy())[1], "the model's turn was never given back"
-
-
-def test_a_program_that_cancels_stops_the_writing(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = SlowModel(monkeypatch)
-    generator = models.open("sweeps/signs")
-
-    async def ask() -> None:
-        decode = Beam(num_beams=2, min_new_tokens=150)
-        for _ in range(2):
-            asked = asyncio.create_task(
-                models.worker.call(lambda stop: interruptible(generator, stop).complete([""], decode, 1))
-            )
-            while slow.at_once == 0:
-                await asyncio.sleep(0.01)
-            asked.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asked
-        assert await models.worker.call(lambda _: "next") == "next"
-
-    asyncio.run(ask())
-    assert slow.rests()
-    assert slow.most == 1
-    assert slow.steps < 150
-
-
-def test_an_error_of_the_work_reaches_whoever_asked(models: Models) -> None:
-    def work(stop: threading.Event) -> Iterator[int]:
-        yield 1
-        raise ConfigError("no")
-
-    with pytest.raises(ConfigError, match="no"):
-        list(models.worker.stream(work))
-    assert sum(len(arrived) for arrived in models.worker.stream(lambda stop: range(5))) == 5
-
-
-def test_others_in_the_network_need_a_password() -> None:
-    for host in ("127.0.0.1", "localhost", "::1", "127.1.2.3"):
-        assert AppConfig(host=host).auth is None
-    for host in ("0.0.0.0", "::", "192.168.1.5", "mybox"):
-        with pytest.raises(ConfigError, match=r"everybody in the network could use the page; give auth=user:password"):
-            AppConfig(host=host)
-        assert AppConfig(host=host, auth="open").host == AppConfig(host=host, auth="me:a:b").host == host
-    for auth in ("me", "me:", ":secret", ""):
-        with pytest.raises(ConfigError) as refused:
-            AppConfig(auth=auth)
-        assert str(refused.value) == "auth: must be user:password, or open"
-
-
-@pytest.mark.slow
-def test_clients_that_cancel_never_have_two_writings_at_once(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import httpx
-
-    slow = SlowModel(monkeypatch)
-    blocks = page.build_app(outputs, str(outputs / "sweeps" / "signs"))
-    threading.Thread(target=page.serve, args=(blocks,), daemon=True).start()
-    api = f"{wait(lambda: blocks.local_url)}gradio_api"
-    function = next(d["id"] for d in blocks.config["dependencies"] if d["api_name"] == "write")
-    settings = {"name": "beam", "num_beams": 2, "min_new_tokens": 150}
-    for client in range(3):  # what Gradio's own script sends
-        asked = {"data": ["", settings, 1, ""], "fn_index": function, "session_hash": f"client{client}"}
-        event = httpx.post(f"{api}/queue/join", json=asked).json()["event_id"]
-        before = slow.steps
-        wait(partial(slow.went_on, before))
-        httpx.post(f"{api}/cancel", json={**asked, "event_id": event})
-    wait(slow.rests, 10)
-    blocks.close()
-    assert slow.most == 1
-    assert slow.steps < 150
-
-
-@pytest.fixture
-def locked_url(outputs: Path) -> Iterator[str]:
-    """The page behind a password, in this process."""
-    blocks = page.build_app(outputs, str(outputs / "words"))
-    threading.Thread(target=page.serve, args=(blocks,), kwargs={"auth": "me:s3:cret"}, daemon=True).start()
-    yield wait(lambda: blocks.local_url)
-    blocks.close()
-
-
-@pytest.mark.slow
-def test_behind_a_password(locked_url: str) -> None:
-    import httpx
-    from gradio_client import Client
-
-    assert httpx.get(f"{locked_url}config").status_code == 401
-    assert httpx.post(f"{locked_url}gradio_api/queue/join", json={"data": [], "fn_index": 0}).status_code == 401
-    with pytest.raises(Exception, match=r"(?i)auth|credentials|login|401"):
-        Client(locked_url, verbose=False, auth=("me", "wrong")).predict(api_name="/runs")
-    client = Client(locked_url, verbose=False, auth=("me", "s3:cret"))
-    assert "words" in client.predict(api_name="/runs")
