@@ -27,7 +27,7 @@ def test_every_character_is_scored_once_with_the_context_that_is_said(race: Any)
     assert race.whole(Lengths(), ids, 8, 8) == pytest.approx(sum(side_by_side) / 99)
     overlapping = [1, 2, 3, 4, *[5 + place % 4 for place in range(95)]]
     assert race.whole(Lengths(), ids, 8, 4) == pytest.approx(sum(overlapping) / 99)
-    assert race.estimate(Lengths(), ids, 100) == pytest.approx(sum(range(1, 65)) / 64)
+    assert race.estimate(Lengths(), ids, 64, 100) == pytest.approx(sum(range(1, 65)) / 64)
 
 
 def test_the_plain_loop_learns_and_ends_at_a_tenth_of_its_rate(race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,5 +39,5 @@ def test_the_plain_loop_learns_and_ends_at_a_tenth_of_its_rate(race: Any, monkey
     ids, known = plain.encode(text)
     assert sum(weight.numel() for weight in plain.PlainGPT(65).parameters()) == 804_096
     torch.manual_seed(1337)
-    before = race.estimate(plain.PlainGPT(len(known)), ids, 100)
-    assert race.estimate(plain.train(text, 12), ids, 100) < before - 0.1
+    before = race.estimate(plain.PlainGPT(len(known)), ids, plain.BLOCK, 100)
+    assert race.estimate(plain.train(text, 12), ids, plain.BLOCK, 100) < before - 0.1

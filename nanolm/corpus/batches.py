@@ -131,7 +131,7 @@ def share(index: np.ndarray, rank: int, world_size: int) -> np.ndarray:
 
 
 def evaluation_batches(
-    encoded: Ids, context: int, batch_tokens: int = 16384, rank: int = 0, world_size: int = 1
+    encoded: Ids, context: int, batch_tokens: int = 2048, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
     """Every token but <BOS> as a target exactly once, longest rows first, at most `batch_tokens` places a batch; of
     several ranks each gets every so many-th batch.
