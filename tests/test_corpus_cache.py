@@ -10,6 +10,7 @@ from memory_data import MANY, Memory, everything
 from nanolm.corpus.corpus import encode_corpus, fit_tokenizer, load_corpus
 from nanolm.errors import ConfigError, NanolmError
 from nanolm.tokenizer.base import BOS, EOS
+from nanolm.tokenizer.bpe import BPEConfig
 from nanolm.tokenizer.char import CharConfig
 from nanolm.tokenizer.word import WordConfig
 
@@ -40,10 +41,11 @@ def test_parallel_jobs_prepare_a_corpus_once(tmp_path: Path) -> None:
     assert Memory.reads == reads + 1
 
 
-def test_ids_are_the_texts_row_by_row(tmp_path: Path) -> None:
-    for raw in (MANY, MANY[::-1]):
+def test_ids_are_the_texts_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanolm.text.PART", 50)
+    for raw in (MANY, MANY[::-1], [" ".join(MANY)]):  # the last one: a long document, which is encoded in parts
         corpus = load_corpus(Memory(raw=raw), tmp_path)
-        for config in (WordConfig(minfreq=2), CharConfig()):
+        for config in (WordConfig(minfreq=2), CharConfig(), BPEConfig(vocab_size=300)):
             tokenizer = fit_tokenizer(config, corpus, tmp_path)
             for split, encoded in encode_corpus(corpus, tokenizer, tmp_path).items():
                 assert encoded.ids.dtype == np.uint16
