@@ -1,4 +1,4 @@
-"""The errors of nanolm, and what is printed of any error: one line with the key's full name, the fault and the mend.
+"""The errors and warnings of nanolm, and what is printed of them: one line with the key's name, the fault, the mend.
 
 In: an exception of ours, Hydra's or OmegaConf's. Out: a string without a line break. Imports neither of the two:
 theirs are known by their attributes (`full_key`, `missing_cfg_file`, `override`).
@@ -6,7 +6,11 @@ theirs are known by their attributes (`full_key`, `missing_cfg_file`, `override`
 
 import dataclasses
 import difflib
+import os
 import re
+import sys
+import warnings
+from typing import Any
 
 
 class NanolmError(Exception):
@@ -25,6 +29,10 @@ class RunError(NanolmError):
     """A run folder that is missing, damaged, or doesn't fit what was asked of it."""
 
 
+class NanolmWarning(UserWarning):
+    """Something that the user should know, and that hinders nothing."""
+
+
 KINDS = {
     "Integer": "a whole number, as 1000 or 1e3",
     "Float": "a number, as 0.001 or 1e-3",
@@ -40,6 +48,22 @@ def one_line(error: BaseException) -> str:
         return _unreadable(str(typed))
     cause = _about_a_key(error)
     return _key_line(cause) if cause else _squeeze(str(error))
+
+
+def warn_in_one_line(verb: str) -> None:
+    """From here on a warning of ours is printed as `train.py: warning: ...`; others' stay as they are.
+
+    Of torchrun's processes the first one says it.
+    """
+    python_s = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, NanolmWarning):
+            python_s(message, category, *place, **more)
+        elif os.environ.get("RANK", "0") == "0":
+            print(f"{verb}.py: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
 
 
 def missing_key(error: BaseException) -> str | None:

@@ -140,7 +140,7 @@ def naming(path: str | Path, done: str) -> Iterator[None]:
     """An OSError inside becomes a NanolmError that names the file and the mend."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise NanolmError(f"{path}: there is no such file; check the name, or make it again") from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and done != "made":
+            raise NanolmError(f"{path}: there is no such file; check the name, or make it again") from error
         raise NanolmError(f"{path}: can't be {done}: {error.strerror}; check free space and permissions") from error

@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from nanolm.config import one_of
-from nanolm.errors import ConfigError
+from nanolm.errors import ConfigError, NanolmWarning
 
 FLAGS = {  # of instructions for such products: x86, then Arm
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
@@ -62,12 +62,14 @@ def pick_precision(name: str, device: torch.device) -> str:
     if name == "auto":
         return "bf16" if able else "fp32"
     if name == "bf16" and not able:
-        warnings.warn(f"precision=bf16: this {device.type} lacks the instructions and will be slow", stacklevel=2)
+        why = "this CPU lacks the instructions" if device.type == "cpu" else f"{device.type} may lack the instructions"
+        warnings.warn(f"precision=bf16: {why}; it may be slower than fp32", NanolmWarning, stacklevel=2)
     return name
 
 
 def peak_memory(device: torch.device) -> float:
-    """Megabytes: the most that this process has held at once; on a GPU, the most that its tensors took there."""
+    """Megabytes: the most that this process has held at once; on a GPU with a memory of its own, the most that its
+    tensors took there."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     memory = psutil.Process().memory_info()
@@ -93,4 +95,4 @@ def check_quantize(name: str | None, device: torch.device) -> None:
         raise ConfigError(f"quantize=int8: is for the CPU, not {device.type}; give quantize=bf16, or device=cpu")
     if name and device.type == "cpu" and not cpu_has(name):
         line = f"quantize={name}: this CPU lacks the instructions, so it saves memory but is slower than fp32"
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line, NanolmWarning, stacklevel=2)

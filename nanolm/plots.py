@@ -134,13 +134,19 @@ def panels(
     write_atomic(path, buffer.getvalue())
 
 
+def _tick(value: object) -> str:
+    """A value beside an axis; of a long one, a path perhaps, head and end: else nothing is left for the picture."""
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:11]}…{text[-12:]}"
+
+
 def scores_by_knob(path: Path, labels: Labels, ticks: list[str], best: np.ndarray, every: np.ndarray) -> None:
     """Scores over the values of one knob. best: (3, values) places on `ticks`, scores, sds; every: (2, runs)."""
     with _figure(path, f"{labels[1]} over {labels[0]}", labels) as axes:
         axes.plot(*every, ".", color=GREY)
         line = "none" if any(tick[:1].isalpha() for tick in ticks) else "-"  # nothing lies between two words
         axes.errorbar(*best, color=BLUE, marker="o", linestyle=line, capsize=4)
-        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xticks(range(len(ticks)), map(_tick, ticks))
         axes.margins(x=0.1)
 
 
@@ -154,8 +160,8 @@ def heat_map(path: Path, title: str, cells: "pd.DataFrame") -> None:
         for (row, column), value in np.ndenumerate(cells.to_numpy()):
             colour = "white" if value > middle else "black"
             axes.text(column + 0.5, row + 0.5, f"{value:.3f}" if value == value else "", ha="center", color=colour)
-        axes.set_xticks(np.arange(width) + 0.5, cells.columns)
-        axes.set_yticks(np.arange(height) + 0.5, cells.index)
+        axes.set_xticks(np.arange(width) + 0.5, map(_tick, cells.columns))
+        axes.set_yticks(np.arange(height) + 0.5, map(_tick, cells.index))
         axes.grid(visible=False)
         axes.figure.colorbar(mesh, ax=axes)
 

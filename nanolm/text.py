@@ -83,6 +83,11 @@ def parts(text: str, cut: re.Pattern[str] | None) -> Iterator[str]:
         start = end
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 document`, `2,000 documents`."""
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")
+
+
 def split_words(text: str, mode: str) -> list[str]:
     """The words of a normalised text. `none`: words, single newlines, runs of other whitespace, single signs.
 

@@ -187,6 +187,16 @@ def test_a_key_that_only_some_of_the_swept_options_have() -> None:
     says = "only bpe has it; sweep tokenizer=bpe with it, and tokenizer=char,word without"
     assert str(refused.value) == f"tokenizer.vocab_size: {says}"
     ready("train", ["-m", "tokenizer=bpe,char", "tokenizer.minfreq=3"])
+    with pytest.raises(ConfigError, match="only offline and online have it"):
+        ready("train", ["-m", "tracking=offline,online,disabled", "tracking.project=a"])
+    ready("train", ["tracking=disabled", "tracking=offline", "tracking.project=a"])  # the last word counts
+
+
+def test_a_flag_for_a_prompt_is_refused_and_not_taken_for_hydras_own() -> None:
+    for words in (["-p", "the"], ["--package=the"]):
+        with pytest.raises(ConfigError, match=r"^-p: .* as prompt=\.\.\.$"):
+            ready("generate", words)
+    ready("train", ["--cfg", "job", "-p", "model"])
 
 
 def test_a_key_of_another_option_says_whose_it_is(tmp_path: Path) -> None:

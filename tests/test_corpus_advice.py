@@ -68,7 +68,7 @@ def test_documents_that_cleaning_made_equal_are_told(tmp_path: Path) -> None:
     text = "\n".join(f"the sum of {n} and {n + 1}" for n in range(300))
     with pytest.raises(DataError) as error:
         corpus_of(tmp_path, text, ("train", "val"))
-    assert "299 documents equal others once cleaned, as 'the sum of 0 and 1' and 'the sum of 1 and 2'" in str(
+    assert "cleaning made 299 documents equal to others, as 'the sum of 0 and 1' and 'the sum of 1 and 2'" in str(
         error.value
     )
     assert corpus_of(tmp_path, text, normalise="none").notes == []
@@ -84,7 +84,7 @@ def test_what_cleaning_shortens_is_told(tmp_path: Path) -> None:
 
 def test_literal_unk_is_told(tmp_path: Path) -> None:
     said = corpus_of(tmp_path, "a <unk> b\nthe <unk> c\nd\n" + "\n".join(map(chr, range(97, 123)))).notes
-    assert said[0].startswith("2 documents hold a literal <unk>")
+    assert said[0].startswith("a literal <unk> in 2 documents")
 
 
 @pytest.mark.parametrize("normalise", ["clean", "none"])
@@ -146,14 +146,14 @@ def test_official_splits_stay_and_overlaps_leave_train(tmp_path: Path) -> None:
     assert everything(corpus) == {"train": ["a b", "g h"], "val": PARTS["val"], "test": PARTS["test"]}
     assert corpus.counts["duplicate"] == 3
     assert corpus.notes == [
-        "1 texts stand in train and val; left out of train",
-        "1 texts stand in train and test; left out of train",
-        "1 texts stand in val and test; left as they are",
+        "both in train and in val: 1 text; left out of train",
+        "both in train and in test: 1 text; left out of train",
+        "both in val and in test: 1 text; left as they are",
     ]
     assert corpus.counts["read"] == 11 == corpus.counts["kept"] + corpus.counts["duplicate"]
     kept = load_corpus(official(tmp_path, dedup=False), tmp_path)
     assert everything(kept) == PARTS
-    assert kept.notes[0] == "1 texts stand in train and val; data.dedup=true leaves them out of train"
+    assert kept.notes[0] == "both in train and in val: 1 text; data.dedup=true leaves them out of train"
     assert everything(load_corpus(official(tmp_path, limit=1), tmp_path)) == {**everything(corpus), "train": ["a b"]}
     without = official(tmp_path)
     without.test_path = None

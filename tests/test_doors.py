@@ -6,16 +6,18 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+import untrained
 from tiny_run import write_documents
 
 from nanolm.cli import door
 from nanolm.cli.configs import CONF, VERBS, schemas
 from nanolm.cli.door import lift, running_now, spin_less_if_busy
 from nanolm.config import help_of
-from nanolm.errors import one_line
+from nanolm.errors import NanolmWarning, one_line, warn_in_one_line
 
 ROOT = Path(__file__).resolve().parent.parent
 YAMLS = sorted(Path(CONF).glob("*/*.yaml"))
@@ -47,6 +49,33 @@ def test_every_verb_composes_without_heavy_imports(verb: str) -> None:
         line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if line.startswith("import time")
     }
     assert not loaded & set(heavy.split("|"))
+
+
+def test_our_warnings_are_one_line_and_others_stay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    warn_in_one_line("train")
+    with warnings.catch_warnings(action="always"):
+        warnings.warn("precision=bf16: as told", NanolmWarning, stacklevel=1)
+        assert capsys.readouterr().err == "train.py: warning: precision=bf16: as told\n"
+        monkeypatch.setenv("RANK", "1")
+        warnings.warn("precision=bf16: as told", NanolmWarning, stacklevel=1)
+        assert capsys.readouterr().err == ""
+        warnings.warn("a library's", UserWarning, stacklevel=1)
+        assert f"{__file__}:" in capsys.readouterr().err
+
+
+def test_a_verb_warns_in_one_line(tmp_path: Path) -> None:
+    write_documents(tmp_path / "text.txt")
+    untrained.run(tmp_path)
+    words = ["generate.py", f"run={tmp_path / 'out/run'}", "prompt=the", "quantize=bf16", "decode=greedy"]
+    lines = ["import runpy, sys", "from nanolm import hardware", "hardware.cpu_has = lambda kind: False"]
+    lines += [f"sys.argv = {words!r}", "runpy.run_path('generate.py', run_name='__main__')"]
+    done = run("-c", "; ".join(lines))
+    why = "this CPU lacks the instructions, so it saves memory but is slower than fp32"
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[0] == f"generate.py: warning: quantize=bf16: {why}"
 
 
 @pytest.mark.parametrize("verb", VERBS)

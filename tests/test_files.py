@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from conftest import linux_only
 
 from nanolm.errors import NanolmError
 from nanolm.files import (
     fingerprint,
+    make_folder,
     matching,
     names,
     read_json,
@@ -32,6 +34,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
     with pytest.raises(NanolmError, match=r"a\.txt: can't be written: No space left on device"):
         write_atomic(tmp_path / "a.txt", "new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+@linux_only
+def test_a_folder_that_cant_be_made_is_not_sought() -> None:
+    with pytest.raises(NanolmError, match="/proc/nothing/here: can't be made"):
+        make_folder("/proc/nothing/here")
 
 
 def test_where_nothing_can_be_written_the_error_names_the_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nanolm import hardware
-from nanolm.errors import ConfigError
+from nanolm.errors import ConfigError, NanolmWarning
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_auto_precision_follows_the_flags(able: bool, precision: str, monkeypatc
 
 def test_an_explicit_bf16_without_instructions_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cpu_has", lambda kind: False)
-    with pytest.warns(UserWarning, match="precision=bf16"):
+    with pytest.warns(NanolmWarning, match="precision=bf16: this CPU lacks"):
         assert hardware.pick_precision("bf16", torch.device("cpu")) == "bf16"
 
 

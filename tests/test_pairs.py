@@ -88,7 +88,7 @@ def test_the_verb_counts_coverage(run: Run, tmp_path: Path, capsys: pytest.Captu
     assert read_pairs(str(tmp_path / "pairs")) == read_pairs(str(file))
     found = benchmark(str(run.folder), str(file), tmp_path / "out")
     out = capsys.readouterr().out
-    assert "1 pairs are the same text twice" in out
+    assert "left out as the same text twice once they are normalised: 1 pair\n" in out
     assert found["set"].tolist() == ["all", "field", "field", "uid", "uid", "uid"]
     assert found[["pairs", "known"]].iloc[0].tolist() == [3, 2]
     [folder] = (tmp_path / "out" / "benchmarks").iterdir()

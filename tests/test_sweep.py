@@ -1,13 +1,16 @@
 """Sweeps: names, what is refused, one process at a time, how the cores are shared out."""
 
+import math
 import multiprocessing
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from sweeps import ROOT, command, statuses, sweep, write_text
 
 from nanolm.cli.configs import CONF, register
@@ -62,6 +65,27 @@ def test_a_job_that_cant_be_composed_is_that_jobs_failure(text: Path) -> None:
         assert str(status["error"]).startswith(f"model.{name}: must be a whole number")
 
 
+def test_a_job_says_when_it_begins_and_how_many_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever launcher calls it: `run_job` is what each gives its processes."""
+    folder = SweepFolder(tmp_path / "s")
+    folder.begin(["seed"])
+    folder.begin_round(2)
+    settings = {"sweep": {"dir": str(folder.path)}, "sweeper": {}, "launcher": {}}
+
+    def refused(node: Any) -> Any:
+        raise NanolmError("as told")
+
+    for number in (1, 2):
+        hydra = OmegaConf.create(settings | {"overrides": {"task": [f"seed={number}"]}})
+        monkeypatch.setattr(launch.HydraConfig, "get", lambda hydra=hydra: hydra)
+        assert launch.run_job(OmegaConf.create({"seed": number}), refused, refused) == math.inf
+    names = sorted(path.name for path in folder.path.glob("seed=*"))
+    lines = [(f"{name} begins", f"{number} of 2 ended: {name} failed: as told") for number, name in enumerate(names, 1)]
+    assert capsys.readouterr().out.splitlines() == [line for both in lines for line in both]
+
+
 def test_a_sweep_switched_on_by_its_mode_is_a_sweep(text: Path) -> None:
     words = [word for word in command(text, "hydra.mode=MULTIRUN", "model.dims=many,sixteen") if word != "-m"]
     done = subprocess.run(words, cwd=text.parent, capture_output=True, text=True)
@@ -79,6 +103,7 @@ def test_a_sweep_switched_on_by_its_mode_is_a_sweep(text: Path) -> None:
         (["model.dims=glob(*)"], "model.dims=glob(*): gives no value to sweep over"),
         (["hydra/sweeper=optuna"], "hydra/sweeper=optuna: nothing to search"),
         (["seed=1,2", "hydra/launcher=submitit_slurm"], "RuntimeError: Could not detect"),
+        (["optim.lr=range(0.1,0.5,0)"], "optim.lr=range(0.1,0.5,0): can't be counted out"),
         (["model.dims=interval(1,2)"], "BasicSweeper does not support sweep type"),
     ],
 )

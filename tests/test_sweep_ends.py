@@ -145,12 +145,30 @@ def test_no_process_outlives_a_stopped_parallel_sweep(
 
 
 @pytest.mark.slow
-def test_jobs_of_submitit_are_recorded_as_any_other(text: Path) -> None:
-    pytest.importorskip("submitit")
-    done = sweep(text, "epochs=1", "model.heads=2,3", "hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1")
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["hydra/launcher=local", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"],
+    ],
+    ids=["local", "joblib", "submitit"],
+)
+def test_any_launcher_records_its_jobs_and_says_how_far_it_is(launcher: list[str], text: Path) -> None:
+    if "submitit" in launcher[0]:
+        pytest.importorskip("submitit")
+    done = sweep(text, "epochs=1", "model.heads=2,3,5", *launcher)
     assert done.returncode == 1, done.stderr
-    assert "1 done, 1 failed" in done.stdout
+    assert "1 done, 2 failed" in done.stdout
     assert statuses(text)["heads=3"]["error"] == "model.dims=16: must be a multiple of model.heads=3"
+    folders = sorted(path.name for path in (text.parent / "outputs/sweeps/s").glob("heads=*"))
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["3 jobs", "  model.heads: 2, 3, 5"]
+    assert sorted(line for line in lines if line.endswith(" begins")) == [f"{name} begins" for name in folders]
+    ended = [line.partition(": ") for line in lines if " ended: " in line]
+    assert sorted(head for head, _, _ in ended) == [f"{number} of 3 ended" for number in (1, 2, 3)]
+    assert sorted(tail.split()[0] for _, _, tail in ended) == folders
+    assert {tail.split()[1].strip(":,") for _, _, tail in ended} == {"finished", "failed"}
 
 
 @pytest.mark.slow

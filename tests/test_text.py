@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanolm.text import MODES, join_words, normalise, split_words
+from nanolm.text import MODES, counted, join_words, normalise, split_words
 
 # what has ever broken a cleaner: odd lowercase, marks, joiners, selectors, singletons of NFC, Hangul parts, surrogates
 ODD = (
@@ -87,3 +87,12 @@ def test_clean_is_idempotent_beside_every_character() -> None:
         for text in (chr(code), f"a{chr(code)}", f"{chr(code)}b", f"e1{chr(code)}"):
             once = normalise(text, "clean")
             assert normalise(once, "clean") == once, hex(code)
+
+
+def test_one_is_singular() -> None:
+    assert [counted(n, "document") for n in (0, 1, 2, 2000)] == [
+        "0 documents",
+        "1 document",
+        "2 documents",
+        "2,000 documents",
+    ]

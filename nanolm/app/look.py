@@ -22,6 +22,7 @@ from nanolm.interpret.heads import head_scores
 from nanolm.interpret.inside import Inside
 from nanolm.interpret.page import heads_section, look_page
 from nanolm.model.fast.restore import is_rounded
+from nanolm.text import counted
 from nanolm.web.html import Html, frame, page, tag
 
 TOP = 10  # of the likeliest tokens at each place
@@ -49,7 +50,7 @@ def likelihood(generator: Generator, ids: Sequence[int]) -> str:
         row |= {"token": control_marks(row["token"]), "top": [(control_marks(token), p) for token, p in row["top"]]}
     nats = -sum(row["logprob"] for row in rows) / len(rows)
     title = "How likely each token was"
-    head = f"{len(rows)} tokens of {nats:.2f} nats: as unsure as among {exp(nats):,.0f} equally likely ones."
+    head = f"{counted(len(rows), 'token')} of {nats:.2f} nats: as unsure as among {exp(nats):,.0f} equally likely ones."
     both = tag("div", tag("div", *buttons, id="text"), tag("div", id="view"), id="both")
     return page("likelihood", title, Html(tag("h1", title) + tag("p", head, id="legend") + both), rows)
 
@@ -61,7 +62,7 @@ def inside(generator: Generator, ids: Sequence[int]) -> str:
         return tag("p", "The weights are int8, which has no parts to look at; take the run that they came from.")
     found = Inside(model, generator.tokenizer, ids, lambda note: gr.Warning(escape(note)))
     sections = [*found.lenses(None), *found.shares(), heads_section(head_scores(model)), *found.words()]
-    about = f"{model.config.nblocks} layers of {model.config.heads} heads. python look.py shows more."
+    about = f"{attention.shape_of(model.config.nblocks, model.config.heads)}. python look.py shows more."
     return frame(look_page("Inside", about, sections), "inside")
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 from gradio.components import Component
 
 from nanolm.app.models import CHARACTERS, Models, checked_text, errors_as_messages
-from nanolm.text import normalise
+from nanolm.text import counted, normalise
 from nanolm.tokenizer.base import SPECIALS, UNK, Tokenizer
 from nanolm.web.html import Html, tag
 
@@ -38,7 +38,8 @@ def token_chips(tokenizer: Tokenizer, words: str) -> Html:
     for place, (token, shown) in enumerate(zip(ids, token_texts(tokenizer, ids), strict=True)):
         kind, shown = (f"c{place % COLOURS}", shown) if token != UNK else ("unknown", f"{next(unknown)} <UNK>")
         found.append(tag("span", shown, tag("small", str(token)), class_=kind))
-    count = f"{len(plain)} characters (normalised: {tokenizer.normalise}), {len(ids)} tokens, {ids.count(UNK)} unknown"
+    size = f"{counted(len(plain), 'character')} (normalised: {tokenizer.normalise})"
+    count = f"{size}, {counted(len(ids), 'token')}, {ids.count(UNK)} unknown"
     return tag("div", tag("p", *found, class_="chips"), tag("small", count), class_="nanolm")
 
 

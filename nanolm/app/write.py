@@ -18,6 +18,7 @@ from nanolm.app.worker import interruptible
 from nanolm.config import options
 from nanolm.decode.base import DecodeConfig
 from nanolm.generator import Generator
+from nanolm.text import counted
 from nanolm.tokenizer.base import EOS
 from nanolm.tokenizer.streaming import pieces
 from nanolm.web.html import Html, tag
@@ -38,7 +39,7 @@ class Text:
     def card(self) -> Html:
         """The text, and how it was written."""
         size = len(self.ids) - self.read
-        speed = f"{size} tokens · {size / self.seconds:,.0f} tokens/s" if size else "…"
+        speed = f"{counted(size, 'token')} · {size / self.seconds:,.0f} tokens/s" if size else "…"
         end = " · ended with <EOS>" if self.ids[-1] == EOS else ""
         about = tag("small", tag("b", self.strategy), f" {speed}{end}")
         return tag("article", about, tag("p", tag("b", self.prompt), self.new))

@@ -86,6 +86,8 @@ def check_flags(verb: str, flags: list[str]) -> None:
             raise ConfigError("-m: only train.py sweeps")
         if names & {"-c", "--cfg", "-i", "--info", "-r", "--run"}:
             raise ConfigError("-m with --cfg, --info or --run: these are about one run; leave out -m")
+    if {"-p", "--package"} & names and not names & {"-c", "--cfg"}:
+        raise ConfigError("-p: shows a part of --cfg; a key is set without dashes, as prompt=...")
     if "--resolve" in names and not names & {*HELP, "-c", "--cfg"}:
         raise ConfigError("--resolve: goes with --cfg job or --help")
 
@@ -127,7 +129,7 @@ def check_option(word: str, words: list[str], several: bool) -> None:
     if having and without:
         those = ",".join(option for option in chosen if option in having)
         mend = f"sweep {group}={those} with it, and {group}={','.join(without)} without"
-        raise ConfigError(f"{key}: only {' and '.join(having)} has it; {mend}")
+        raise ConfigError(f"{key}: only {' and '.join(having)} {'has' if len(having) == 1 else 'have'} it; {mend}")
 
 
 def is_group(name: str) -> bool:
@@ -162,5 +164,6 @@ def elsewhere(verb: str, name: str) -> str:
 
 
 def chosen_options(group: str, words: list[str]) -> list[str]:
-    """The options that the words choose for a group: several in a sweep, none where the default stays."""
-    return [option for word in words if word.startswith(f"{group}=") for option in parts(word.partition("=")[2])]
+    """The options that the last word on a group chooses: several in a sweep, none where the default stays."""
+    typed = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
+    return parts(typed[-1]) if typed else []

@@ -32,6 +32,7 @@ from nanolm.scoring.baselines import KneserNey
 from nanolm.scoring.pairs import Pair, PairTexts, accuracies
 from nanolm.scoring.score import encoded_nats
 from nanolm.scoring.speller import Speller
+from nanolm.text import counted
 
 GROUPS = ("field", "term", "uid")  # from wide to narrow
 PER_KIND = 200  # pairs of tinyplots
@@ -156,7 +157,7 @@ def draw_curve(folder: Path, title: str, scores: dict[int, pd.DataFrame]) -> Non
 def print_accuracies(found: pd.DataFrame, same: int) -> None:
     """Prints the accuracies of all pairs, and of each field and term; the narrow sets are in the file."""
     if same:
-        print(f"{same:,} pairs are the same text twice once they are normalised, and are left out")
+        print(f"left out as the same text twice once they are normalised: {counted(same, 'pair')}")
     beside, exact = "accuracy_5gram" in found, found["exact_odds"].notna().any()
     heads = [f"{'':32} {'pairs':>7} {'known':>7} {'accuracy':>8} {'95% interval':>14} {'spelled':>8} {'tokens':>8}"]
     heads += [f"{'5-gram':>8}"] if beside else []

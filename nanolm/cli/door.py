@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nanolm.cli.arguments import HELP, LOOKS, SWEEPS, elsewhere, ready
 from nanolm.cli.configs import CONF, register
 from nanolm.cli.help import help_text
-from nanolm.errors import ConfigError, NanolmError, missing_key, one_line
+from nanolm.errors import ConfigError, NanolmError, missing_key, one_line, warn_in_one_line
 from nanolm.files import expand_home, user_path
 from nanolm.training.config import TrainConfig
 
@@ -36,6 +36,7 @@ EXTRAS = {"gradio": "app", "gguf": "gguf", "onnxscript": "onnx"}
 def door(verb: str, main: Callable[..., Any]) -> None:
     """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; see `call` for what training gets."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
+    warn_in_one_line(verb)
     spin_less_if_busy()
     # a log can be followed while it grows; a pipe of Windows (cp1252) gets what it can't spell as an escape
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]

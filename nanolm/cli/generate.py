@@ -18,7 +18,7 @@ from nanolm.data.readers.lines import guess_encoding
 from nanolm.decode.base import DecodeConfig
 from nanolm.errors import DataError
 from nanolm.generator import Generator, load, say
-from nanolm.text import escape_controls
+from nanolm.text import counted, escape_controls
 
 
 def generate(
@@ -69,7 +69,7 @@ def write_text(generator: Generator, prompt: str, decode: DecodeConfig, seed: in
         [found] = generator.complete([prompt], decode, seed)
         print("\n\n".join(for_terminal(one.text) for one in found), flush=True)
         ids = [token for one in found for token in one.ids]
-    say(faint(f"{len(ids)} tokens, {len(ids) / (time.perf_counter() - start):,.0f} tokens/s"))
+    say(faint(f"{counted(len(ids), 'token')}, {len(ids) / (time.perf_counter() - start):,.0f} tokens/s"))
 
 
 def write_jsonl(generator: Generator, prompt: str, decode: DecodeConfig, seed: int | None) -> None:

@@ -15,7 +15,7 @@ from nanolm.errors import ConfigError, NanolmError, RunError
 from nanolm.files import fingerprint, make_folder, naming, write_atomic
 from nanolm.generator import Generator
 from nanolm.interpret import page
-from nanolm.interpret.attention import text_ids
+from nanolm.interpret.attention import shape_of, text_ids
 from nanolm.interpret.embeddings import MAPS
 from nanolm.interpret.heads import head_scores
 from nanolm.interpret.inside import SHOWN, Inside, Sample, draw_heads, heads_over_steps, val_sample, without_parts
@@ -60,7 +60,7 @@ def look(
     sections += [page.heads_section(heads)]
     if loaded.run.kept():
         sections.append(over_steps(loaded, folder))
-    about = f"{place.name}: {loaded.model.config.nblocks} layers of {loaded.model.config.heads} heads."
+    about = f"{place.name}: {shape_of(loaded.model.config.nblocks, loaded.model.config.heads)}."
     write_atomic(folder / "heads.csv", heads.to_csv(index=False))
     write_atomic(folder / "index.html", page.look_page("Inside", about, [*sections, *words]))
     print(heads.round(3).to_string(index=False))

@@ -15,6 +15,7 @@ from nanolm import plots
 from nanolm.comparing.columns import format_value
 from nanolm.comparing.statistics import power_law
 from nanolm.comparing.table import Table
+from nanolm.text import counted
 
 POINTS = 300  # of a curve; more are averaged
 NAMES = {"test_bpb": "test bits per byte", "val_bpb": "val bits per byte", "train_loss": "train loss, nats per token"}
@@ -73,7 +74,7 @@ def _curves(table: Table, axis: str, xlabel: str, path: Path) -> dict[Path, str]
     if not lines:
         return {}
     plots.curves(path, f"{column.replace('_', ' ')} over {axis}", (xlabel, NAMES[column]), lines)
-    return {path: f"One run of each of {len(lines)} configurations; the best eight in colour."}
+    return {path: f"One run of each of {counted(len(lines), 'configuration')}; the best eight in colour."}
 
 
 def _knob(table: Table, key: str, path: Path) -> dict[Path, str]:

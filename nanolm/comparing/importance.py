@@ -17,6 +17,7 @@ from nanolm.comparing.figures import independent_knobs
 from nanolm.comparing.records import is_number
 from nanolm.comparing.statistics import pooled_sd
 from nanolm.comparing.table import Table
+from nanolm.text import counted
 
 FEW = 12  # values of a number that are levels of a grid; more are places on a line
 ENOUGH = 10  # runs that a forest needs
@@ -71,7 +72,7 @@ def find_importance(table: Table) -> Importance | None:
     grid = _grid(columns, runs[table.score], [max(1, len(group)) for group in groups])
     if grid is not None:
         found = decompose_grid(*grid, variance)
-        how = f"exact, over a full grid of {grid[0].size} configurations"
+        how = f"exact, over a full grid of {counted(grid[0].size, 'configuration')}"
         curves = [values for _, values in columns]
     else:
         repeated = np.repeat(np.arange(len(runs)), [len(group) for group in groups])

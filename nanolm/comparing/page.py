@@ -15,13 +15,14 @@ from nanolm.comparing.figures import row_labels
 from nanolm.comparing.records import Record
 from nanolm.comparing.report import Report
 from nanolm.comparing.table import Table
+from nanolm.text import counted
 from nanolm.web.html import Html, grid, page, png, tag
 
 
 def comparison_page(title: str, reports: Sequence[Report], unranked: Sequence[Record]) -> str:
     """A section for each table: the sentence of what mattered, the rows, interactive figures, pictures, samples."""
     ranked = sum(int(report.table.runs["runs"].sum()) for report in reports)
-    head = f"{ranked} runs ranked, {len(unranked)} not. {datetime.now():%Y-%m-%d %H:%M}"
+    head = f"{counted(ranked, 'run')} ranked, {len(unranked)} not. {datetime.now():%Y-%m-%d %H:%M}"
     body = [tag("h1", title), tag("p", head, class_="quiet"), *map(_section, reports)]
     if unranked:
         body.append(tag("h2", "Not ranked"))

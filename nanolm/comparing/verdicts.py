@@ -102,7 +102,7 @@ def _sentences(table: Table, sd: float, freedom: int, documents: bool) -> list[s
         words.append(f"The best is chosen by {chosen}; differences are those on {reported}.")
     if frame["low"].notna().any():
         noise = int(frame["verdict"].str.startswith("within").sum())
-        words.append(f"{noise} of the {len(frame) - 1} differences to the best are within the noise.")
+        words.append(_within_noise(noise, len(frame) - 1))
         causes = [name for name, there in (("documents", documents), ("seeds", freedom)) if there]
         words.append(f"Brackets: all of them hold at once in 95% of such tables, over other {' and '.join(causes)}.")
     if not documents:
@@ -112,6 +112,13 @@ def _sentences(table: Table, sd: float, freedom: int, documents: bool) -> list[s
         spread = f"sd {sd:.4f} bits per byte (95%: {low:.4f} to {high:.4f}), {freedom} degrees of freedom"
         return [*words, f"Spread over seeds: {spread}."]
     return [*words, "One seed each: how much a seed moves the score isn't known here; seed=1,2,3 would tell."]
+
+
+def _within_noise(within: int, differences: int) -> str:
+    if differences == 1:
+        return f"The difference to the best is {'within' if within else 'beyond'} the noise."
+    verb = "is" if within == 1 else "are"
+    return f"{within} of the {differences} differences to the best {verb} within the noise."
 
 
 def _training_precision(table: Table) -> str:

@@ -23,6 +23,7 @@ from nanolm.data.base import DataConfig
 from nanolm.errors import ConfigError, DataError
 from nanolm.files import fingerprint, read_json
 from nanolm.locks import built_once
+from nanolm.text import counted
 from nanolm.tokenizer.base import BOS, EOS, UNK, Tokenizer, TokenizerConfig, load_tokenizer
 from nanolm.workers import BLOCK, spread
 
@@ -79,7 +80,8 @@ class Corpus:
         """What was read, dropped, kept, and where it went, in one line."""
         parts = [f"{self.counts[key]:,} {key.replace('_', ' ')}" for key in DROPPED if self.counts.get(key)]
         kept = ", ".join(f"{self.counts[split]:,} {split}" for split in SPLITS)
-        return "; ".join([f"{self.counts['read']:,} documents read", *parts, f"{self.counts['kept']:,} kept: {kept}"])
+        read = counted(self.counts["read"], "document")
+        return "; ".join([f"{read} read", *parts, f"{self.counts['kept']:,} kept: {kept}"])
 
     def keys(self) -> np.ndarray:
         """uint64 (n): the hash of each document by which `data.split=hash` splits."""

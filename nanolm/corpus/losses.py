@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nanolm.data.base import DataConfig
-from nanolm.text import normalise
+from nanolm.text import counted, normalise
 
 _SHARE = 0.2  # of the characters or documents, below which nothing is said
 _SHOWN = 40  # characters of an example
@@ -52,7 +52,7 @@ def explain(config: DataConfig, counts: Counter[str], losses: Losses) -> list[st
     """What was lost, each in a line."""
     notes = list[str]()
     if counts["emptied"] > _SHARE * counts["read"]:
-        gone = f"{counts['emptied']:,} documents, as {_shown(losses.emptied)}"
+        gone = f"{counted(counts['emptied'], 'document')}, as {_shown(losses.emptied)}"
         notes.append(f"cleaning left nothing of {gone}; {_KEPT} them")
     elif losses.before - losses.after > _SHARE * losses.before and losses.shortened:
         share = 1 - losses.after / losses.before
@@ -62,7 +62,7 @@ def explain(config: DataConfig, counts: Counter[str], losses: Losses) -> list[st
     if config.normalise != "none" and counts["duplicate"] > _SHARE * counts["read"]:
         notes += _made_equal(config, counts["duplicate"])
     if losses.with_unk and not config.charge_unk:
-        there = f"{losses.with_unk:,} documents hold a literal <unk>, for words that somebody took out"
+        there = f"a literal <unk> in {counted(losses.with_unk, 'document')}, for words that somebody took out"
         notes.append(f"{there}: scored as text, it flatters; data.charge_unk=true adds what a rare word costs")
     return notes
 
@@ -76,7 +76,8 @@ def _made_equal(config: DataConfig, duplicates: int) -> list[str]:
             other = first.setdefault(normalise(document, config.normalise), raw)
             if other != raw:
                 pair = f"{_shown(other)} and {_shown(raw)}"
-                return [f"{duplicates:,} documents equal others once cleaned, as {pair}; {_KEPT} them apart"]
+                equal = f"cleaning made {counted(duplicates, 'document')} equal to others"
+                return [f"{equal}, as {pair}; {_KEPT} them apart"]
     return []
 
 

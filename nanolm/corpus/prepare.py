@@ -19,7 +19,7 @@ from nanolm.corpus.split import SPLITS, cut_bounds, split_codes
 from nanolm.data.base import DataConfig
 from nanolm.errors import DataError
 from nanolm.files import fingerprint, write_json
-from nanolm.text import normalise
+from nanolm.text import counted, normalise
 from nanolm.workers import in_blocks, spread
 
 FREE = 255  # in place of a split: the document came with none
@@ -149,7 +149,8 @@ def _overlaps(config: DataConfig, written: Written) -> list[str]:
         both = len(np.intersect1d(keys[one], keys[other]))
         if both:
             mend = "left out of train" if config.dedup else "data.dedup=true leaves them out of train"
-            notes.append(f"{both:,} texts stand in {one} and {other}; {mend if one == 'train' else 'left as they are'}")
+            there = f"both in {one} and in {other}: {counted(both, 'text')}"
+            notes.append(f"{there}; {mend if one == 'train' else 'left as they are'}")
     return notes
 
 

@@ -43,12 +43,18 @@ class Sample(Autoregressive):
         import numpy as np
         import torch
 
-        # float32 sums in order on a CPU never step back; a GPU's parallel ones could, on to a token of weight 0
+        # float32 sums in order on a CPU never step back; a GPU's parallel ones could, on to a token of weight 0: there
+        # they are made in float64, or for mps, which has none, on the CPU
         kind = torch.float64 if model.device.type == "cuda" else torch.float32
+        where = torch.device("cpu") if model.device.type == "mps" else model.device
         generators = [np.random.default_rng([*seed, copy]) for seed in seeds for copy in range(self.rows_per_prompt)]
         uniform = np.array([generator.random(length, np.float32) for generator in generators])
-        noise = torch.from_numpy(uniform).to(model.device, kind)  # (rows, length)
-        return lambda scores, rows, new: draw(self.warp(scores), noise[rows, new])
+        noise = torch.from_numpy(uniform).to(where, kind)  # (rows, length)
+
+        def pick(scores: "Tensor", rows: "Tensor", new: int) -> "Tensor":
+            return draw(self.warp(scores).to(where), noise[rows.to(where), new]).to(scores.device)
+
+        return pick
 
     def warp(self, scores: "Tensor") -> "Tensor":
         """Scores (B, V) after the filters of sampling, in the order of transformers."""

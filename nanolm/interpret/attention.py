@@ -15,6 +15,7 @@ import torch
 from nanolm.decode.base import DecodeConfig
 from nanolm.generator import Generator, pick_seed
 from nanolm.model.transformer import Transformer
+from nanolm.text import counted
 from nanolm.web.html import Html, grid, tag
 from nanolm.web.html import page as house_page
 
@@ -44,6 +45,11 @@ def attention_weights(model: Transformer, ids: Sequence[int]) -> np.ndarray:
     return torch.cat(layers).float().cpu().numpy()
 
 
+def shape_of(layers: int, heads: int) -> str:
+    """`6 layers of 4 heads`."""
+    return f"{counted(layers, 'layer')} of {counted(heads, 'head')}"
+
+
 def head_table(found: np.ndarray) -> pd.DataFrame:
     """Each head in figures, as text: means over all tokens but the first, which sees only itself. weights: T > 1."""
     layers, heads, size, _ = found.shape
@@ -64,7 +70,7 @@ def attention_page(tokens: Sequence[str], found: np.ndarray, title: str) -> str:
     layers, heads, size, _ = found.shape
     stored = np.rint(255 * np.sqrt(found)).astype(np.uint8)[:, :, *np.tril_indices(size)].tobytes()
     data = {"tokens": list(tokens), "layers": layers, "heads": heads, "weights": base64.b64encode(stored).decode()}
-    parts = [tag("h1", title), tag("p", f"{size} tokens, {layers} layers of {heads} heads.", class_="quiet")]
+    parts = [tag("h1", title), tag("p", f"{counted(size, 'token')}, {shape_of(layers, heads)}.", class_="quiet")]
     parts += [tag("div", id="view"), tag("h2", "The heads in figures"), tag("p", MEANING, class_="quiet")]
     parts.append(grid(list(head_table(found)), head_table(found).to_numpy()))
     return house_page("attention", title, Html("".join(parts)), data)

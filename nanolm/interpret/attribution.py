@@ -32,7 +32,7 @@ def logit_attribution(model: Transformer, ids: Sequence[int], token: int) -> dic
     if isinstance(model.norm, LayerNorm) and model.norm.bias is not None:
         constant = float(model.norm.bias @ weight)
     if model.output is not None and model.output.bias is not None:
-        constant += float(model.output.bias[token])
+        constant += float(model.output.bias.detach()[token])
 
     norm = model.norm
 

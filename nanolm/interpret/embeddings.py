@@ -28,7 +28,7 @@ def nearest(model: Transformer, token: int, count: int = 8) -> list[tuple[int, f
 
 def principal_map(model: Transformer, tokens: Sequence[int]) -> tuple[Tensor, float]:
     """Points (n, 2) of the tokens along their embeddings' two principal components, and the share these explain."""
-    vectors = model.embedding.weight.detach().float()[list(tokens)]
+    vectors = model.embedding.weight.detach().float()[list(tokens)].cpu()  # mps has no svd (torch 2.13)
     left, values, _ = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     share = float(values[:2].square().sum() / values.square().sum())
     return left[:, :2] * values[:2], share

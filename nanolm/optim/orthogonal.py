@@ -26,7 +26,7 @@ POLAR = tuple(
 
 def orthogonalise(x: Tensor) -> Tensor:
     """(n, rows, cols) with rows <= cols -> about U V' of each, in x's dtype, by Newton-Schulz."""
-    x = x / (x.norm(dim=(1, 2), keepdim=True) * MARGIN + 1e-7)
+    x = x / (x.norm(2, dim=(1, 2), keepdim=True) * MARGIN + 1e-7)
     if x.shape[2] >= 2 * x.shape[1] and x.itemsize >= 4:
         return _polynomial(x @ x.mT) @ x
     for a, b, c in POLAR:

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from nanolm.errors import NanolmError
+from nanolm.errors import NanolmError, warn_in_one_line
 from nanolm.sweep.folder import STOP
 from nanolm.sweep.jobs import Job, record_failure
 
@@ -65,6 +65,7 @@ def note_end(child: BaseProcess, folder: Path) -> None:
 def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: Mapping[str, str]) -> None:
     """In the child: does the work; a failure is recorded in the folder."""
     os.environ.update(environment)
+    warn_in_one_line("train")
     parent, everybody, alone = multiprocessing.parent_process(), folder.parent / STOP, folder / STOP
     alone.unlink(missing_ok=True)  # of an earlier wish
     save_when(lambda: everybody.exists() or alone.exists() or (parent is not None and not parent.is_alive()))

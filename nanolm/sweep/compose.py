@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nanolm.errors import ConfigError, one_line
 from nanolm.sweep.folder import SweepFolder
 from nanolm.sweep.jobs import job_name, record_failure
+from nanolm.text import counted
 
 
 def swept_values(overrides: Sequence[Override]) -> dict[str, list[str]]:
@@ -23,7 +24,10 @@ def swept_values(overrides: Sequence[Override]) -> dict[str, list[str]]:
     for override in overrides:
         if override.is_discrete_sweep():
             key = override.get_key_element()
-            found[key] = list(override.sweep_string_iterator())
+            try:
+                found[key] = list(override.sweep_string_iterator())
+            except HydraException as error:  # a range without a step
+                raise ConfigError(f"{override.input_line}: can't be counted out; as range(start,stop,step)") from error
             if not found[key]:
                 line = f"{override.input_line}: gives no value to sweep over"
                 raise ConfigError(f"{line}; a glob is for groups, as in 'tokenizer=glob(*)'")
@@ -32,7 +36,7 @@ def swept_values(overrides: Sequence[Override]) -> dict[str, list[str]]:
 
 def show_values(values: dict[str, list[str]], jobs: int) -> None:
     """`6 jobs: model.dims=128,256 model.heads=2,4,8`, a line for each key."""
-    print(f"{jobs} job{'s' if jobs != 1 else ''}")
+    print(counted(jobs, "job"))
     for key, texts in values.items():
         print(f"  {key}: {', '.join(texts)}")
 

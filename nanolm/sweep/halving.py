@@ -24,6 +24,7 @@ from nanolm.sweep.launch import job_folder
 from nanolm.sweep.local import SideBySide
 from nanolm.sweep.points import configurations, points
 from nanolm.sweep.rule import Halving, Result, Rule
+from nanolm.text import counted
 
 
 class SuccessiveHalving(Sweeper):
@@ -63,7 +64,7 @@ class SuccessiveHalving(Sweeper):
             self.side_by_side(ours)
         else:
             self.rung_by_rung()
-        share = f"{self.state.spent():.0%} of the steps of all {len(self.job_list)} jobs"
+        share = f"{self.state.spent():.0%} of the steps of all {counted(len(self.job_list), 'job')}"
         print(f"{share} have been trained; a smaller hydra.sweeper.eta lets more go on", flush=True)
 
     def recall(self, number: int, node: DictConfig) -> None:

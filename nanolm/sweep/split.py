@@ -15,6 +15,7 @@ from typing import Any
 from nanolm.config import plain
 from nanolm.files import fingerprint, make_folder, read_json, write_json
 from nanolm.sweep import children
+from nanolm.text import counted
 from nanolm.workers import CORES
 
 SHAPE = ("data", "tokenizer", "model", "batch_size", "accumulate", "precision", "device")  # what speed depends on
@@ -63,7 +64,8 @@ def describe(split: Split) -> str:
     """`2 jobs at once, 1 thread each`."""
     at_once = f"{split.jobs} jobs at once" if split.jobs > 1 else "one job at a time"
     on = f", on {split.gpus} GPUs in turn" if split.gpus > 1 else ""
-    return f"{at_once}, {split.threads} thread{'s' if split.threads != 1 else ''} each{on}"
+    threads = counted(split.threads, "thread") if split.threads else "all threads"
+    return f"{at_once}, {threads} each{on}"
 
 
 def split_key(config: Any, jobs: int) -> dict[str, Any]:

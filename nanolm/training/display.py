@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from nanolm.corpus.corpus import advise
-from nanolm.text import escape_controls
+from nanolm.text import counted, escape_controls
 from nanolm.training.distributed import world_size
 from nanolm.training.keep import steps_to_keep, weight_bytes
 from nanolm.training.setup import Setup
@@ -22,7 +22,7 @@ SILENCE = 20.0  # seconds between plain lines outside a terminal
 def show_setup(setup: Setup, steps: int, compiled: bool) -> None:
     """Prints what is going to be trained on what."""
     parts = {part: count for part, count in setup.model.summary().items() if count}
-    device = str(setup.device) if setup.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
+    device = str(setup.device) if setup.device.type != "cpu" else f"cpu, {counted(torch.get_num_threads(), 'thread')}"
     if world_size() > 1:
         device = f"{world_size()} processes, each: {device}"
     lines = {
@@ -33,7 +33,8 @@ def show_setup(setup: Setup, steps: int, compiled: bool) -> None:
         + ", ".join(f"{count:,} {part}" for part, count in parts.items()),
         "context": f"{setup.context:,} tokens",
         "machine": f"{device}, {setup.precision}{', compiled' if compiled else ''}",
-        "plan": f"{steps:,} steps, {steps / setup.steps_per_epoch:.3g} epochs, optimizer {setup.config.optim.name}",
+        "plan": f"{counted(steps, 'step')}, {epochs(steps / setup.steps_per_epoch)}, "
+        f"optimizer {setup.config.optim.name}",
     }
     if kept := steps_to_keep(setup.config.keep_every, steps):
         size = weight_bytes(setup) / 2**20
@@ -65,6 +66,11 @@ class Display:
             line = f"epoch {row['epoch']:.2f}  step {line}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
             self.shown = time.monotonic()
+
+
+def epochs(number: float) -> str:
+    """`0.5 epochs`, `1 epoch`."""
+    return f"{number:.3g} epoch" + ("s" if f"{number:.3g}" != "1" else "")
 
 
 def duration(seconds: float) -> str:

@@ -143,4 +143,5 @@ def compile_model(setup: Setup) -> bool:
 
 def keep_random(setup: Setup) -> AbstractContextManager[None]:
     """Random numbers after it are those that would have come without it."""
-    return torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else [])
+    kind = setup.device.type
+    return torch.random.fork_rng([]) if kind == "cpu" else torch.random.fork_rng([setup.device], device_type=kind)

@@ -21,7 +21,7 @@ from nanolm.runs.weights import read_weights
 from nanolm.scoring.floor import floor_bpb
 from nanolm.scoring.score import Score
 from nanolm.text import escape_controls
-from nanolm.training.display import duration
+from nanolm.training.display import duration, epochs
 from nanolm.training.distributed import from_first
 from nanolm.training.loop import Outlets, Session, score_split
 from nanolm.training.metrics import COLUMNS
@@ -127,7 +127,7 @@ def print_results(console: Console, session: Session, figures: dict[str, Any], s
     console.print(table)
     lines = [
         f"* per token: compares with the same tokenizer only; trained in {session.setup.precision}, scored in fp32",
-        f"best after {figures['best_epoch']:.3g} of {figures['epochs']:.3g} epochs; {duration(figures['seconds'])}, "
+        f"best after {figures['best_epoch']:.3g} of {epochs(figures['epochs'])}; {duration(figures['seconds'])}, "
         f"{figures['tokens_per_s']:,.0f} tokens/s, {figures['memory_mb']:,.0f} MB of memory at most",
         "curves: " + ", ".join(str(folder / name) for name in CURVES),
         *([f"kept: the weights of {len(kept)} steps, {kept[0].stem} to {kept[-1].stem}"] if kept else []),

@@ -138,10 +138,13 @@ def padding_multiple(device: str, precision: str, context: int) -> int:
 
 
 def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) -> None:
-    """ConfigError where the model (on a CPU with its gradient and the optimizer's two copies) exceeds the memory."""
+    """ConfigError where the model exceeds the memory.
+
+    With its gradient and the optimizer's two copies where they lie in it too: on a CPU and mps.
+    """
     with torch.device("meta"):
         parameters = sum(Transformer(config, vocabulary, context).summary().values())
-    copies = 4 if device == "cpu" else 1
+    copies = 1 if device == "cuda" else 4
     needed = 4 * parameters * copies
     there = total_memory()
     if needed > there:
