@@ -148,7 +148,7 @@ def test_words_near_each_other() -> None:
     points, share = principal_map(model, range(4, 20))
     assert points.shape == (16, 2)
     assert 0 < share < 1
-    vectors = model.embedding.weight[4:20].float()
+    vectors = model.embedding.weight.detach()[4:20].float()
     spread = (vectors - vectors.mean(0)).square().sum()
     assert float(points.square().sum() / spread) == pytest.approx(share, abs=1e-4)
 
