@@ -56,5 +56,5 @@ def test_long_values_leave_room_for_the_picture(drawn: list[Axes], tmp_path: Pat
         plots.scores_by_knob(tmp_path / "b.png", ("data.path", "score"), paths, np.ones((3, 2)), np.ones((2, 2)))
     assert all(axes.get_window_extent().width > 200 for axes in drawn)
     assert [label.get_text() for label in drawn[1].get_xticklabels()] == [
-        f"/a/long/way…f texts/{name}.txt" for name in "ab"
+        f"/a/long/way… texts/{name}.txt" for name in "ab"
     ]

@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nanolm.cli.configs import CONF, register
 from nanolm.errors import NanolmError
 from nanolm.sweep import callback, children, launch
 from nanolm.sweep.folder import SweepFolder
+from nanolm.sweep.follow import Follower
 from nanolm.sweep.jobs import Job, job_name, record_failure
 
 
@@ -84,6 +86,22 @@ def test_a_job_says_when_it_begins_and_how_many_have_ended(
     names = sorted(path.name for path in folder.path.glob("seed=*"))
     lines = [(f"{name} begins", f"{number} of 2 ended: {name} failed: as told") for number, name in enumerate(names, 1)]
     assert capsys.readouterr().out.splitlines() == [line for both in lines for line in both]
+
+
+def test_what_jobs_note_is_said_where_they_speak_into_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = SweepFolder(tmp_path / "s")
+    folder.begin(["seed"])
+    folder.begin_round(2)
+    follower = Follower(folder)
+    for name in ("seed=2", "seed=1"):
+        folder.mark_begun(name)
+        record_failure(folder.path / name, NanolmError("as told"))
+        folder.mark_ended(f"{name} 0.0")
+        time.sleep(0.02)
+    follower.stop()
+    said = capsys.readouterr().out.splitlines()
+    assert sorted(said[:2]) == ["seed=1 begins", "seed=2 begins"]
+    assert said[2:] == [f"{place} of 2 ended: seed={3 - place} failed: as told" for place in (1, 2)]
 
 
 def test_a_sweep_switched_on_by_its_mode_is_a_sweep(text: Path) -> None:

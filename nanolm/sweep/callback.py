@@ -48,7 +48,7 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Ends the process with one line where the sweep can't begin: Hydra turns a callback's errors into warnings."""
         try:
-            guard.lead(begin_sweep(config))
+            guard.lead(begin_sweep(config), follow="submitit_folder" in config.hydra.launcher)
         except (NanolmError, OSError) as error:
             print(f"train.py: {error}", file=sys.stderr)
             raise SystemExit(1) from None

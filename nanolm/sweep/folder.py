@@ -62,8 +62,17 @@ class SweepFolder:
     def mark_ended(self, job: str) -> str:
         """Notes that a job of this round has ended; `3 of 8`, or `3` where nobody knows how many there will be."""
         (self.path / ENDED / job).touch()
-        ended, jobs = len(list((self.path / ENDED).glob("*"))), self.note().get("jobs")
+        return self.share(len(self.ended()))
+
+    def share(self, ended: int) -> str:
+        """`3 of 8`, or `3`."""
+        jobs = self.note().get("jobs")
         return f"{ended} of {jobs}" if jobs else str(ended)
+
+    def ended(self) -> list[str]:
+        """What `mark_ended` has noted in this round, the earliest first."""
+        marks = ((file.stat().st_mtime_ns, file.name) for file in (self.path / ENDED).glob("*"))
+        return [name for _, name in sorted(marks)]
 
     def begun(self) -> list[str]:
         """The names of the jobs that the last launch has had."""

@@ -14,18 +14,23 @@ from typing import Any
 from nanolm.errors import one_line
 from nanolm.locks import try_lock
 from nanolm.sweep.folder import SweepFolder
+from nanolm.sweep.follow import Follower
 from nanolm.sweep.table import report
 
 STOP_SECONDS = 120.0  # that jobs get to save and stop
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 leading: SweepFolder | None = None  # the sweep of this process, once Hydra has begun it
+following: Follower | None = None  # says what its jobs say into files
 
 
-def lead(folder: SweepFolder) -> None:
-    """From here on this process answers for the sweep in `folder`: a signal stops all its jobs."""
-    global leading
-    leading = folder
+def lead(folder: SweepFolder, follow: bool = False) -> None:
+    """From here on this process answers for the sweep in `folder`: a signal stops all its jobs.
+
+    follow: its jobs don't speak to this terminal, so this process says when they begin and end.
+    """
+    global leading, following
+    leading, following = folder, Follower(folder) if follow else None
     # Its processes take this nanolm, not an installed one (Python 3.11's forkserver looks for its preloads without
     # sys.path)
     here = str(Path(__file__).parents[2])
@@ -67,6 +72,8 @@ def guarded(run: Callable[[], Any]) -> None:
         print(f"train.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
         status = 1
     finally:
+        if following is not None:
+            following.stop()
         if leading is not None and not leading.remove_if_empty():
             failed = report(leading)
     if leading is not None:
