@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,10 @@ class SweepFolder:
 
     def ended(self) -> list[str]:
         """What `mark_ended` has noted in this round, the earliest first."""
-        marks = ((file.stat().st_mtime_ns, file.name) for file in (self.path / ENDED).glob("*"))
+        marks = list[tuple[int, str]]()
+        for file in (self.path / ENDED).glob("*"):
+            with suppress(FileNotFoundError):  # another round begins
+                marks.append((file.stat().st_mtime_ns, file.name))
         return [name for _, name in sorted(marks)]
 
     def begun(self) -> list[str]:
