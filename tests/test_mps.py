@@ -188,13 +188,13 @@ def test_quantized(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="quantize=int8: is for the CPU, not mps"):
         load(run, device="mps", quantize="int8")
     assert load(run, device="mps", quantize="bf16").generate("ada", "greedy", max_new_tokens=3).startswith("ada")
-    export(str(run), "int8", str(tmp_path / "int8"), None, run.parent)
+    export(str(run), "int8", str(tmp_path / "int8"), None, str(run.parent))
     with pytest.raises(ConfigError, match=r"device=mps: the weights of .* are int8, for the CPU"):
         load(tmp_path / "int8", device="mps")
 
 
 def test_it_is_exported_as_any_other(run: Path, tmp_path: Path) -> None:
-    export(str(run), "hf", str(tmp_path / "hf"), None, run.parent)
+    export(str(run), "hf", str(tmp_path / "hf"), None, str(run.parent))
     assert (tmp_path / "hf" / "model.safetensors").exists()
 
 
