@@ -88,6 +88,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("s" if count != 1 else "")
 
 
+def all_parts(texts: Iterable[str], cut: re.Pattern[str] | None) -> Iterator[str]:
+    """The parts of every text; a short one is its own."""
+    for text in texts:
+        if len(text) <= PART:
+            yield text
+        else:
+            yield from parts(text, cut)
+
+
 def split_words(text: str, mode: str) -> list[str]:
     """The words of a normalised text. `none`: words, single newlines, runs of other whitespace, single signs.
 
