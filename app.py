@@ -1,4 +1,4 @@
-"""python app.py run=best: a page to write with a model, look inside it, see tokens, and compare runs."""
+"""python app.py run=best: a page to write with a model, look inside it, see tokens, compare runs and watch sweeps."""
 
 from nanolm.cli.configs import AppConfig
 from nanolm.cli.door import door
@@ -9,8 +9,8 @@ def main(config: AppConfig) -> None:
 
     from nanolm.app.page import build_app, serve
 
-    blocks = build_app(Path(config.outputs), config.run, config.device, config.precision)
-    serve(blocks, config.host, config.port, browser=config.open, auth=config.auth)
+    built = build_app(Path(config.outputs), config.run, config.device, config.precision)
+    serve(*built, config.host, config.port, browser=config.open, auth=config.auth)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,10 @@ def test_every_tab_in_a_browser(browser: Any, url: str) -> None:
 
     browser.set_window_size(1280, 900)
     browser.get(url)
+    tab("Sweeps")
+    browser.switch_to.frame(wait(lambda: shown(".live iframe")))
+    wait(lambda: shown("#jobs tbody tr", "stop"))
+    browser.switch_to.default_content()
     tab("Runs")
     wait(lambda: shown(".comparison iframe"))
     shown("input[role=combobox]").click()
@@ -110,7 +114,7 @@ def test_every_tab_in_a_browser(browser: Any, url: str) -> None:
     wait(lambda: len(browser.find_elements("css selector", ".chips span")) > len(NASTY))
     assert browser.title == "nanolm"
     browser.set_window_size(500, 900)
-    for name in ("Runs", "Tokens", "Look inside", "Write"):
+    for name in ("Sweeps", "Runs", "Tokens", "Look inside", "Write"):
         tab(name)
         time.sleep(0.5)
         widths = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
@@ -138,8 +142,8 @@ def test_others_in_the_network_need_a_password() -> None:
 @pytest.fixture
 def locked_url(outputs: Path) -> Iterator[str]:
     """The page behind a password, in this process."""
-    blocks = page.build_app(outputs, str(outputs / "words"))
-    threading.Thread(target=page.serve, args=(blocks,), kwargs={"auth": "me:s3:cret"}, daemon=True).start()
+    blocks, pages = page.build_app(outputs, str(outputs / "words"))
+    threading.Thread(target=page.serve, args=(blocks, pages), kwargs={"auth": "me:s3:cret"}, daemon=True).start()
     yield wait(lambda: blocks.local_url)
     blocks.close()
 

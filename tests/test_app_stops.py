@@ -118,8 +118,8 @@ def test_clients_that_cancel_never_have_two_writings_at_once(outputs: Path, monk
     import httpx
 
     slow = SlowModel(monkeypatch)
-    blocks = page.build_app(outputs, str(outputs / "sweeps" / "signs"))
-    threading.Thread(target=page.serve, args=(blocks,), daemon=True).start()
+    blocks, pages = page.build_app(outputs, str(outputs / "sweeps" / "signs"))
+    threading.Thread(target=page.serve, args=(blocks, pages), daemon=True).start()
     api = f"{wait(lambda: blocks.local_url)}gradio_api"
     function = next(d["id"] for d in blocks.config["dependencies"] if d["api_name"] == "write")
     settings = {"name": "beam", "num_beams": 2, "min_new_tokens": 150}

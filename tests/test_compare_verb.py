@@ -13,10 +13,10 @@ import pytest
 from comparing_runs import config, make_outputs, make_run
 from tiny_run import tiny_config
 
+from nanolm.comparing.collect import collect_records, from_wandb, project_of, read_record
 from nanolm.comparing.columns import format_value
 from nanolm.comparing.compare import compare
 from nanolm.comparing.config import CompareConfig
-from nanolm.comparing.records import collect_records, from_wandb, project_of, read_record
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.verdicts import ranked_tables
 from nanolm.config import build
@@ -172,7 +172,7 @@ def test_the_project_is_the_environments_where_none_is_named(monkeypatch: pytest
 def test_wandb_without_account_or_project_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NanolmError, match=r"project=missing: ValueError: Could not find"):
         from_wandb(CompareConfig(source="wandb", project="missing"), FakeApi([]))
-    monkeypatch.setattr("nanolm.comparing.records.has_account", lambda: False)
+    monkeypatch.setattr("nanolm.comparing.collect.has_account", lambda: False)
     with pytest.raises(NanolmError, match="no W&B account"):
         collect_records(CompareConfig(source="wandb"))
     with pytest.raises(ConfigError, match="names folders"):

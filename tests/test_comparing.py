@@ -10,10 +10,11 @@ import pytest
 from comparing_runs import config, make_outputs, make_run
 
 from nanolm.comparing.cells import cell_texts, fitting
+from nanolm.comparing.collect import collect_records, read_record
 from nanolm.comparing.columns import COLUMNS, METRICS, Column, format_value
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.figures import independent_knobs
-from nanolm.comparing.records import Record, collect_records, find_runs, flatten, read_record
+from nanolm.comparing.record import Record, find_runs, flatten
 from nanolm.comparing.table import Table
 from nanolm.comparing.verdicts import ranked_tables
 from nanolm.errors import ConfigError, NanolmError

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from tiny_run import tiny_config
 
 from nanolm.errors import RunError
 from nanolm.runs.run import Run
-from nanolm.training import loop, report
+from nanolm.sweep.folder import STOP
+from nanolm.training import loop, report, stop
 from nanolm.training.ending import in_words
 from nanolm.training.output import LastingStream, announced, lasting_output
 from nanolm.training.stop import Stop
@@ -92,6 +94,29 @@ def test_a_closed_terminal_saves_and_stops(
     assert f"stopped by {number.name} after step 5, all saved; go on:" in capsys.readouterr().out
     train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
     assert "error" not in Run.open(tmp_path / "run").status()
+
+
+def test_a_file_in_its_folder_stops_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, step, terminate = threading.Event(), loop.take_step, stop.terminate
+
+    def wish(*args: Any) -> Any:
+        (tmp_path / "run" / STOP).touch()
+        assert heard.wait(60)  # the first step lasts until then
+        return step(*args)
+
+    def hear() -> None:
+        terminate()
+        heard.set()
+
+    monkeypatch.setattr(loop, "take_step", wish)
+    monkeypatch.setattr(stop, "terminate", hear)
+    with pytest.raises(SystemExit):
+        train(tiny_config(tmp_path), folder=tmp_path / "run")
+    status = Run.open(tmp_path / "run").status()
+    assert (status["state"], status["step"]) == ("interrupted", 1)
+    monkeypatch.setattr(loop, "take_step", step)
+    train(tiny_config(tmp_path, resume=str(tmp_path / "run")))  # an earlier wish is of no interest
+    assert Run.open(tmp_path / "run").finished()
 
 
 def test_what_nohup_ignores_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

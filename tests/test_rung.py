@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tiny_run import rows, tiny_config
 
-from nanolm.comparing.records import read_record, why_unranked
+from nanolm.comparing.collect import read_record
+from nanolm.comparing.record import why_unranked
 from nanolm.errors import RunError
 from nanolm.files import sha256
 from nanolm.runs.find import find_run

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tiny_run import tiny_config
 
-from nanolm.comparing.records import ABOUT
+from nanolm.comparing.collect import ABOUT
 from nanolm.runs.run import Run
 from nanolm.tracking.base import RunInfo, Tracker, TrackingConfig
 from nanolm.tracking.offline import Offline

@@ -1,6 +1,10 @@
 """The live page: what it shows of jobs that go on, whom it answers, what its buttons do; then in a real browser."""
 
+import io
 import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -9,14 +13,18 @@ from typing import Any
 
 import pytest
 from comparing_runs import config, make_run
+from rich.console import Console
 
-from nanolm.comparing import watch
+from nanolm.comparing import live, page_server
 from nanolm.comparing.config import CompareConfig
+from nanolm.comparing.growing import GrowingTable
 from nanolm.comparing.live import Jobs
-from nanolm.comparing.watch import Watch, clock, events, serve_watch, terminal_table
+from nanolm.comparing.page_server import Watch, serve_watch
+from nanolm.comparing.watch import clock, events, printer, terminal_table
 from nanolm.errors import ConfigError, NanolmError
 from nanolm.files import write_json
 
+ROOT = Path(__file__).resolve().parent.parent
 COMMAND = ["train.py", "-m", "model.dims=32,64", "epochs=3", "hydra/launcher=joblib"]
 
 
@@ -69,8 +77,9 @@ def test_what_is_known_of_jobs_that_go_on(sweep: Sweep) -> None:
     assert [row["can_stop"] for row in shown["jobs"]].count(True) == 1
     assert rows["dims=128"]["can_promote"]
     assert rows["dims=64"]["command"] == "python train.py epochs=3 model.dims=64"
-    assert shown["charts"]["knobs"] == ["model.dims"]
-    assert len(shown["charts"]["runs"]) == 4
+    assert shown["knobs"] == ["model.dims"]
+    assert rows["dims=32"]["knobs"] == {"model.dims": 32}
+    assert rows["dims=3"]["label"] == "dims=3"  # nothing is known of it but its folder
     assert jobs.look()["version"] == shown["version"]  # nothing is read again
     sweep.job(64, "running", 500)
     assert jobs.look()["version"] > shown["version"]
@@ -82,7 +91,12 @@ def test_a_folder_in_any_state_is_shown(sweep: Sweep) -> None:
         (sweep.folder / f"job{place}").mkdir()
         (sweep.folder / f"job{place}" / "status.json").write_text(content)
     (sweep.job(32) / "metrics.csv").write_text("step,seconds\n10")
-    assert len(Jobs(sweep.config()).look()["jobs"]) == 5
+    diverged = sweep.job(64, "failed", rung=float("nan"), val_bpb=float("inf"))
+    (diverged / "metrics.csv").write_text("step,tokens,seconds,train_loss\n10,1,1,inf\n20,2,2,nan\n30,3,3,1\n")
+    write_json(sweep.folder / "sweep.json", {"swept": 5, "command": "x", "started": float("nan")})
+    shown = Jobs(sweep.config()).look()
+    assert len(shown["jobs"]) == 6
+    json.dumps(shown, allow_nan=False)  # which a browser couldn't read
 
 
 def test_a_line_per_event(sweep: Sweep) -> None:
@@ -96,6 +110,36 @@ def test_a_line_per_event(sweep: Sweep) -> None:
     [line] = events(before, jobs.look())
     assert line.endswith("the loss is nan")
     assert [clock(s) for s in (None, 5, 65, 3723)] == ["", "0:05", "1:05", "1:02:03"]
+
+
+def test_in_a_pipe_every_event_is_printed_once(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = Jobs(sweep.config())
+    sweep.job(32, "running", 250, val_bpb=None)
+    with printer(Console(file=io.StringIO())) as show:
+        show(jobs.look())
+        show(jobs.look())
+        sweep.job(32, "finished")
+        show(jobs.look())
+    states = [line.split(": ")[1].split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert states == ["running", "finished"]
+
+
+def test_in_a_terminal_the_table_is_no_longer_than_it(sweep: Sweep) -> None:
+    for dims in (16, 32, 64, 128):
+        sweep.job(dims)
+    out = io.StringIO()
+    with printer(Console(file=out, force_terminal=True, width=120, height=10)) as show:
+        show(Jobs(sweep.config()).look())
+    text = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).split())  # without colours and breaks
+    assert "dims=128" in text
+    assert "dims=32" not in text
+    assert "4 running" in text
+    assert "2 more on the page" in text
+
+
+def test_the_server_has_no_use_for_torch() -> None:
+    code = "import sys, nanolm.comparing.watch; assert not {'torch', 'matplotlib', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.fixture
@@ -126,7 +170,7 @@ def test_only_the_page_itself_can_press_a_button(sweep: Sweep, served: tuple[Wat
         {"X_Token": made.token, "Origin": "http://evil.example"},
         {"X_Token": made.token, "Origin": "null"},
         {"X_Token": made.token, "Host": f"evil.example:{port}"},
-        {"X_Token": made.token, "Host": "127.0.0.1"},
+        {"X_Token": made.token, "Host": "127.0.0.1:80", "Origin": here},
     ]
     for headers in refused:
         assert request(port, "POST", "/stop", body, **headers)[0] == 403, headers
@@ -151,22 +195,62 @@ def test_a_promotion_starts_the_training_that_goes_on(
 ) -> None:
     made, port = served
     folder, started = sweep.job(64, "stopped", 300, rung=0.3), []
-    (folder / ".stop").touch()
-    monkeypatch.setattr(watch.subprocess, "Popen", lambda command, **how: started.append((command, how)))
+    monkeypatch.setattr(page_server.subprocess, "Popen", lambda command, **how: started.append((command, how)))
     said = request(port, "POST", "/promote", json.dumps({"job": str(folder)}), X_Token=made.token)[1]
     [(command, how)] = started
-    assert command[1:] == [str(Path(__file__).resolve().parent.parent / "train.py"), f"resume={folder}"]
+    assert command[1:] == [str(ROOT / "train.py"), f"resume={folder}"]
     assert how["start_new_session"]
     assert "goes on" in said
-    assert not (folder / ".stop").exists()
 
 
-def test_the_same_state_is_sent_once(sweep: Sweep, served: tuple[Watch, int]) -> None:
-    sweep.job(64)
-    shown = json.loads(request(served[1], "GET", "/data?version=")[1])
-    assert len(shown["jobs"]) == 1
-    again = json.loads(request(served[1], "GET", f"/data?version={shown['version']}")[1])
-    assert again == {"version": shown["version"]}
+def test_only_what_has_changed_is_sent(
+    sweep: Sweep, served: tuple[Watch, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PAUSE", 0.0)
+
+    def data(since: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(request(served[1], "GET", f"/data?since={since}")[1])
+        return found
+
+    finished, growing = sweep.job(32), sweep.job(64, "running", 500, val_bpb=None)
+    first = data("0")
+    assert first["whole"]["names"] == [str(finished), str(growing)]
+    assert first["jobs"][str(growing)]["curves"]["train_loss"]["tokens"][-1] == 500 * 2000
+    version = first["version"]
+    served[0].jobs.pause = 0.0
+    again = data(version)
+    assert (again["whole"], again["jobs"], again["version"]) == ({}, {}, version)
+    for odd in ("x", "", "-1", "9" * 30, "%C3%A9"):
+        assert data(odd)["jobs"].keys() == first["jobs"].keys()
+    sweep.job(64, "running", 600, val_bpb=None)
+    news = data(version)
+    assert news["whole"] == {}
+    assert news["jobs"].keys() == {str(growing)}
+    assert {"curves", "progress"} < news["jobs"][str(growing)].keys()
+    assert not {"config", "label", "samples", "knobs"} & news["jobs"][str(growing)].keys()
+
+
+def test_of_a_growing_file_only_what_is_new_is_read(tmp_path: Path) -> None:
+    path, table = tmp_path / "metrics.csv", GrowingTable(tmp_path / "metrics.csv")
+    path.write_text("step,tokens,seconds,val_bpb,new\n10,100,1.5,,7\n20,200,3,2.5,7\n30,3")
+    assert table.read()["step"].tolist() == [10, 20]
+    with open(path, "a") as file:
+        file.write("00,4.5,,7\n")
+    assert table.read()["tokens"].tolist() == [100, 200, 300]
+    assert table.latest == {"step": 30, "tokens": 300, "seconds": 4.5, "val_bpb": 2.5}
+    path.write_text("step,tokens,seconds,val_bpb\n10,100,1.5,\n20,201,3,x\n30,301,4,2\n40,401,5,2\n")  # of a resume
+    assert table.read()["tokens"].tolist() == [100, 201, 301, 401]
+
+
+def test_a_link_in_a_strangers_run_shows_nothing(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    folder = sweep.job(64)
+    for name in ("samples.txt", "metrics.csv"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(tmp_path / "secret")
+    [job] = Jobs(sweep.config()).look()["jobs"]
+    assert job["samples"] == ""
+    assert not job["curves"]["train_loss"]["y"]
 
 
 def test_mistakes_are_one_line(sweep: Sweep, served: tuple[Watch, int]) -> None:
@@ -192,9 +276,9 @@ def wait(condition: Callable[[], Any], seconds: float = 60) -> Any:
 def test_in_a_browser_a_job_appears_its_curve_grows_and_buttons_work(
     browser: Any, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "PAUSE", 0.3)
+    monkeypatch.setattr(live, "PAUSE", 0.3)
     started: list[Any] = []
-    monkeypatch.setattr(watch.subprocess, "Popen", lambda command, **how: started.append(command))
+    monkeypatch.setattr(page_server.subprocess, "Popen", lambda command, **how: started.append(command))
     nasty = "</script><img src=x onerror=\"document.title='x'\">"
     sweep.job(32, "running", 200, val_bpb=None)
     (sweep.folder / "dims=3").mkdir()

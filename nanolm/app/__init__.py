@@ -1,4 +1,4 @@
-"""The page in a browser: write with a run, look inside it, see its tokens, compare runs; and the page of a Space.
+"""The page in a browser: write with a run, look inside it, see its tokens, compare runs, watch sweeps.
 
-Laid out with Gradio over `generator.py` and `comparing/`; everything on it is served from this machine.
+And the page of a Space. Laid out with Gradio over `generator.py` and `comparing/`; everything is served from here.
 """

@@ -3,7 +3,6 @@
 In: nothing. Out: types and defaults, which Hydra checks the YAML files against. Imports nothing heavy.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -22,6 +21,7 @@ from nanolm.model.config import ModelConfig
 from nanolm.tokenizer.base import TokenizerConfig
 from nanolm.tracking.wandb import environment_mode
 from nanolm.training.config import TrainConfig
+from nanolm.web.guard import is_loopback
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
 
@@ -123,14 +123,6 @@ class AppConfig(RunConfig):
         if self.auth is None and not is_loopback(self.host):
             mend = "give auth=user:password, or auth=open if that is meant"
             raise ConfigError(f"host={self.host}: everybody in the network could use the page; {mend}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens at `host`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # a name: of whatever machine
-        return False
 
 
 VERBS: dict[str, type] = {

@@ -4,14 +4,16 @@ In: a Table and its Importance; or runs that are still going. Out: a JSON-able d
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nanolm.comparing.columns import COLUMNS, format_value
 from nanolm.comparing.figures import independent_knobs
 from nanolm.comparing.importance import Importance
-from nanolm.comparing.records import Record, is_number
+from nanolm.comparing.record import Record, is_number
 from nanolm.comparing.table import Table, knob_value
 
 POINTS = 150  # of a curve; more are thinned
@@ -38,18 +40,18 @@ def charts(
         "knobs": list(knobs),
         "score": COLUMNS[score].header,
         "floor": floor,
-        "importance": importance and _importance(importance),
+        "importance": importance and importance_values(importance),
     }
 
 
 def run_values(record: Record, knobs: Iterable[str], score: str) -> dict[str, Any]:
-    """One run: name, state, knobs, score, when it ended, curves."""
+    """One run: name, state, knobs, score, when it ended or was heard of last, curves."""
     values = {key: _plain(knob_value(record, key)) for key in knobs}
-    known = {key.split(".")[-1]: format_value(value) for key, value in values.items() if value is not None}
+    known = {key.split(".")[-1]: _short(value) for key, value in values.items() if value is not None}
     label = " ".join(f"{key}={value}" for key, value in known.items())
     return {
         "name": record.name,
-        "label": label or record.name,
+        "label": label or Path(record.name).name,
         "state": record.status.get("state"),
         "knobs": values,
         "score": _plain(record.status.get(score)),
@@ -58,15 +60,25 @@ def run_values(record: Record, knobs: Iterable[str], score: str) -> dict[str, An
     }
 
 
+def _short(value: Any) -> str:
+    """A value in a label: a number in four figures."""
+    return f"{value:.4g}" if isinstance(value, float) else format_value(value)
+
+
 def _curve(curves: pd.DataFrame, column: str) -> dict[str, list[float]]:
-    """tokens, seconds and the column's values where it has any, thinned."""
-    rows = curves.reindex(columns=["tokens", "seconds", column]).dropna()
-    rows = rows.iloc[:: 1 + len(rows) // POINTS]
+    """tokens, seconds and the column's values where it has any, thinned; the last one is always there."""
     names = {"tokens": "tokens", "seconds": "seconds", "y": column}
-    return {key: rows[name].round(6).tolist() for key, name in names.items()}
+    if not set(names.values()) <= set(curves):
+        return {key: [] for key in names}
+    rows = np.array([curves[name].to_numpy(float) for name in names.values()])
+    rows = rows[:, np.isfinite(rows).all(0)]
+    last = rows.shape[1] - 1
+    kept = np.unique(np.append(np.arange(0, last, 1 + last // POINTS), last)) if last > 0 else slice(None)
+    return {key: row.round(6).tolist() for key, row in zip(names, rows[:, kept], strict=True)}
 
 
-def _importance(importance: Importance) -> dict[str, Any]:
+def importance_values(importance: Importance) -> dict[str, Any]:
+    """What charts.js draws of it."""
     marginals = {
         key: {
             "values": [_plain(value) for value in one.values],

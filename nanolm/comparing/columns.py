@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nanolm.comparing.records import is_number
+from nanolm.comparing.record import is_number
 
 Status = Mapping[str, Any]
 

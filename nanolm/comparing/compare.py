@@ -17,7 +17,7 @@ from nanolm.comparing.columns import format_value
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.next_step import next_steps
 from nanolm.comparing.page import comparison_page
-from nanolm.comparing.records import Record, find_sweep
+from nanolm.comparing.record import Record, find_sweep
 from nanolm.comparing.report import Report, make_reports
 from nanolm.files import make_folder, write_atomic
 from nanolm.text import escape_controls

@@ -14,7 +14,7 @@ from pandas.api.types import is_numeric_dtype
 from nanolm.comparing.columns import format_value
 from nanolm.comparing.fanova import TREES, decompose_forest, decompose_grid
 from nanolm.comparing.figures import independent_knobs
-from nanolm.comparing.records import is_number
+from nanolm.comparing.record import is_number
 from nanolm.comparing.statistics import pooled_sd
 from nanolm.comparing.table import Table
 from nanolm.text import counted

@@ -12,7 +12,7 @@ from typing import Any
 
 from nanolm.comparing.columns import format_value
 from nanolm.comparing.importance import Importance
-from nanolm.comparing.records import is_number
+from nanolm.comparing.record import is_number
 from nanolm.comparing.table import SEEDS, Table
 from nanolm.errors import NanolmError
 from nanolm.files import read_json

@@ -12,7 +12,7 @@ from nanolm.comparing.cells import FOOTNOTE, cell_texts
 from nanolm.comparing.charts import table_charts
 from nanolm.comparing.columns import format_value, header
 from nanolm.comparing.figures import row_labels
-from nanolm.comparing.records import Record
+from nanolm.comparing.record import Record
 from nanolm.comparing.report import Report
 from nanolm.comparing.table import Table
 from nanolm.text import counted

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanolm.comparing.collect import collect_records
 from nanolm.comparing.config import CompareConfig
 from nanolm.comparing.figures import draw_figures
 from nanolm.comparing.importance import Importance, find_importance
-from nanolm.comparing.records import Record, collect_records
+from nanolm.comparing.record import Record
 from nanolm.comparing.reference import add_baselines
 from nanolm.comparing.table import Table
 from nanolm.comparing.verdicts import ranked_tables

@@ -14,7 +14,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from nanolm.comparing.columns import METRICS, SCORES, format_value, metrics
-from nanolm.comparing.records import Record, is_number
+from nanolm.comparing.record import Record, is_number
 from nanolm.config import one_of
 from nanolm.files import names
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nanolm.comparing.confidence import confidence_set
-from nanolm.comparing.records import Record, is_number
+from nanolm.comparing.record import Record, is_number
 from nanolm.comparing.statistics import (
     ENOUGH,
     Spread,

@@ -66,9 +66,8 @@ def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: M
     """In the child: does the work; a failure is recorded in the folder."""
     os.environ.update(environment)
     warn_in_one_line("train")
-    parent, everybody, alone = multiprocessing.parent_process(), folder.parent / STOP, folder / STOP
-    alone.unlink(missing_ok=True)  # of an earlier wish
-    save_when(lambda: everybody.exists() or alone.exists() or (parent is not None and not parent.is_alive()))
+    parent, everybody = multiprocessing.parent_process(), folder.parent / STOP
+    save_when(lambda: everybody.exists() or (parent is not None and not parent.is_alive()))
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -88,9 +87,14 @@ def save_when(condition: Callable[[], bool]) -> None:
     def watch() -> None:
         while not condition():
             time.sleep(POLL)
-        if os.name == "nt":  # where os.kill would end it without a word
-            signal.raise_signal(signal.SIGTERM)
-        else:  # to the main thread, which may be waiting
-            os.kill(os.getpid(), signal.SIGTERM)
+        terminate()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def terminate() -> None:
+    """Sends SIGTERM to this process."""
+    if os.name == "nt":  # where os.kill would end it without a word
+        signal.raise_signal(signal.SIGTERM)
+    else:  # to the main thread, which may be waiting
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -18,7 +18,7 @@ from nanolm.files import read_json, user_path, write_json
 from nanolm.locks import try_lock
 
 NOTE = "sweep.json"  # what is swept, the command, when it was started
-STOP = ".stop"  # a file that asks all jobs, wherever they run, to save and stop
+STOP = ".stop"  # a file that asks all jobs, wherever they run, to save and stop; in a run's folder that run alone
 BEGUN, ENDED = ".begun", ".ended"  # folders with an empty file for each job of the last launch; of its last round
 
 

@@ -20,6 +20,7 @@ from nanolm.runs.folders import new_folder
 from nanolm.runs.run import BEST, LAST, Run
 from nanolm.runs.weights import read_weights, write_weights
 from nanolm.scoring.speller import corpus_speller
+from nanolm.sweep.folder import STOP
 from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import load_checkpoint
 from nanolm.training.config import TrainConfig
@@ -190,7 +191,7 @@ def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> floa
     outlets = Outlets(metrics, tracker, Display(console, steps, progress.step))
     status = 1
     try:
-        with Stop() as stop, ending(run, progress, stop):
+        with Stop(run.folder / STOP) as stop, ending(run, progress, stop):
             session = Session(setup, run, steps, last, progress, stop, outlets)
             with outlets.display.live:
                 fit(session)

@@ -4,57 +4,25 @@ const PALETTE = ["#1f5fa8", "#c4452d", "#2a9d5c", "#d69a00", "#8453a8", "#3fb0c9
 const SCALE = [[0, "#1f5fa8"], [0.5, "#d69a00"], [1, "#c4452d"]];  // low bits per byte are good, and blue
 const STATE_MARKS = { running: "circle-open", failed: "x", interrupted: "x-open", stopped: "square-open" };
 
-function escaped(text) {
-  return String(text ?? "").replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-}
-
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
-// A knob's values as places on an axis: numbers as they are, or their logarithms over a factor of 10; else categories.
-function axisOf(values) {
-  const known = values.filter((value) => value !== null);
-  if (known.length === values.length && known.every((value) => typeof value === "number")) {
-    const low = Math.min(...known), high = Math.max(...known), distinct = [...new Set(known)].sort((a, b) => a - b);
-    const log = low > 0 && high / low >= 10, place = log ? Math.log10 : Number;
-    const ticks = distinct.length <= 8 ? distinct : log ? powers(low, high) : null;
-    return { log, place, numeric: true, ticks: ticks && ticks.map(place), texts: ticks && ticks.map((v) => escaped(short(v))) };
-  }
-  const names = [...new Set(values.map((value) => (value === null ? "–" : String(value))))].sort();
-  return { place: (value) => names.indexOf(value === null ? "–" : String(value)), ticks: names.map((_, i) => i),
-    texts: names.map((name) => escaped(name.length > 18 ? `${name.slice(0, 17)}…` : name)) };
-}
-
-function powers(low, high) {
-  const found = [];
-  for (let p = Math.ceil(Math.log10(low) - 1e-9); p <= Math.log10(high) + 1e-9; p += 1) found.push(10 ** p);
-  return [low, ...found.filter((value) => value > low * 1.5 && value < high / 1.5), high];
-}
-
-function short(value) {
-  return typeof value === "number" ? String(Number(value.toPrecision(4))) : value;
-}
-
-function last(knob) {
-  return escaped(knob.split(".").pop());
-}
-
-function layout(title, x, y, more) {
-  const axis = { gridcolor: colour("--line"), zeroline: false, automargin: true, linecolor: colour("--line") };
-  return { heading: title, modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--quiet"), activecolor: colour("--accent") }, font: { color: colour("--ink"), size: 12 },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 50, r: 16, t: 28, b: 44 }, height: 300,
-    hovermode: "closest", showlegend: false, dragmode: "zoom", ...more,
-    xaxis: { ...axis, title: { text: x }, ...more?.xaxis }, yaxis: { ...axis, title: { text: y }, ...more?.yaxis } };
-}
+const KINDS = ["history", "parallel", "importances", "slices", "curves", "heat"];
 
 class Charts {
-  // `place`: an element that the figures are put into, in the order of `kinds` that have something to show.
-  constructor(place) {
+  // `place`: an element that the figures are put into, in the order of KINDS that have something to show. live: data
+  // comes again and again, so what is out of sight waits until it is seen, and nothing is drawn under a held pointer.
+  constructor(place, live = false) {
     this.place = place;
     this.brushed = new Map();  // knob -> [low, high] ranges on its axis
     this.options = { column: "val_bpb", over: "tokens" };
     this.figures = {};
+    this.colours = new Map();  // run -> its colour among the curves, as long as it is one of the best
+    this.stale = new Set();
+    if (!live) return;
+    this.sight = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) target.seen = isIntersecting;
+      this.draw();
+    });
+    place.addEventListener("pointerdown", () => { this.held = true; });
+    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { this.held = false; setTimeout(() => this.draw()); });
   }
 
   update(data) {
@@ -62,22 +30,37 @@ class Charts {
     this.axes = Object.fromEntries(data.knobs.map((knob) => [knob, axisOf(data.runs.map((run) => run.knobs[knob]))]));
     this.scored = data.runs.filter((run) => run.score !== null);
     const news = JSON.stringify([this.scored.map((run) => [run.name, run.score, run.state]), data.knobs, data.importance]);
-    if (news === this.news) return void this.curves();  // nothing but curves has grown
+    const grown = news === this.news ? ["curves"] : KINDS;  // mostly nothing but curves has grown
     this.news = news;
-    for (const kind of ["history", "parallel", "importances", "slices", "curves", "heat"]) this[kind]();
+    this.draw(grown);
+  }
+
+  draw(kinds = []) {
+    for (const kind of kinds) this.stale.add(kind);
+    if (this.held) return;
+    for (const kind of this.stale) {
+      if (this.sight && this.figures[kind]?.seen === false) continue;
+      this.stale.delete(kind);
+      this[kind]();
+    }
   }
 
   figure(kind, traces, shape, wide) {
     let box = this.figures[kind];
-    if (!traces) { box?.remove(); delete this.figures[kind]; return null; }
+    if (!traces) {
+      if (box) this.sight?.unobserve(box);
+      box?.remove();
+      delete this.figures[kind];
+      return null;
+    }
     const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
     if (!box) {
       box = this.figures[kind] = document.createElement("div");
       box.className = `chart${wide ? " wide" : ""}`;
       box.dataset.kind = kind;
-      const order = ["history", "parallel", "importances", "slices", "curves", "heat"];
-      const after = [...this.place.children].find((other) => order.indexOf(other.dataset.kind) > order.indexOf(kind));
+      const after = [...this.place.children].find((other) => KINDS.indexOf(other.dataset.kind) > KINDS.indexOf(kind));
       this.place.insertBefore(box, after ?? null);
+      this.sight?.observe(box);
       box.append(document.createElement("h4"), document.createElement("div"));
       box.plot = box.lastChild;
     }
@@ -140,7 +123,7 @@ class Charts {
       const range = dimension.constraintrange;
       if (range) this.brushed.set(this.data.knobs[place] ?? "", Array.isArray(range[0]) ? range : [range]);
     });
-    for (const kind of ["history", "slices", "curves"]) this[kind]();
+    this.draw(["history", "slices", "curves"]);
     this.place.dispatchEvent(new CustomEvent("brushed", { detail: this.scored.filter((run) => this.shows(run)).map((run) => run.name) }));
   }
 
@@ -185,47 +168,62 @@ class Charts {
     const { column, over } = this.options, runs = this.data.runs.filter((run) => run.curves[column]?.y.length);
     if (!runs.length) return this.figure("curves", null);
     const order = [...runs].sort((a, b) => (a.score ?? Infinity) - (b.score ?? Infinity));
+    this.recolour(order.slice(0, PALETTE.length).map((run) => run.name));
     const traces = order.map((run, place) => ({ x: run.curves[column][over], y: run.curves[column].y, mode: run.curves[column].y.length < 30 ? "lines+markers" : "lines",
       name: escaped(run.label), opacity: this.shows(run) ? 1 : 0.12, marker: { size: 4 },
-      line: { width: place < PALETTE.length ? 2 : 1, color: PALETTE[place] ?? colour("--quiet") }, hovertemplate: `${escaped(run.label)}<br>%{y:.4f}<extra></extra>` })).reverse();
+      line: { width: place < PALETTE.length ? 2 : 1, color: this.colours.get(run.name) ?? colour("--quiet") }, hovertemplate: `${escaped(run.label)}<br>%{y:.4f}<extra></extra>` })).reverse();
     const late = runs.flatMap((run) => run.curves[column].y.slice(Math.floor(run.curves[column].y.length / 10)));  // the first steps would hide the rest
     const [low, high] = [Math.min(...late), Math.max(...late)], room = 0.05 * (high - low || 1);
     const names = { val_bpb: "val bits/byte", train_loss: "train loss, nats/token" };
     const box = this.figure("curves", traces, layout("Curves: the best eight in colour", over === "tokens" ? "tokens seen" : "seconds of training", names[column],
-      { yaxis: { range: [low - room, high + room] } }), true);
-    if (!box.querySelector("select")) {
-      for (const [key, choices] of [["column", names], ["over", { tokens: "over tokens", seconds: "over time" }]]) {
-        const select = document.createElement("select");
-        select.setAttribute("aria-label", key);
-        for (const [value, words] of Object.entries(choices)) select.append(new Option(words, value, false, this.options[key] === value));
-        select.addEventListener("change", () => { this.options[key] = select.value; this.curves(); });
-        box.append(select);
-      }
-    }
+      { yaxis: { range: [low - room, high + room] }, uirevision: `${column} ${over}` }), true);
+    this.choose(box, "curves", { column: names, over: { tokens: "over tokens", seconds: "over time" } });
     return null;
+  }
+
+  recolour(best) {  // a run keeps its colour while others overtake it
+    for (const name of this.colours.keys()) if (!best.includes(name)) this.colours.delete(name);
+    const free = PALETTE.filter((one) => ![...this.colours.values()].includes(one));
+    for (const name of best) if (!this.colours.has(name)) this.colours.set(name, free.shift());
   }
 
   heat() {
     const knobs = this.data.knobs;
-    if (knobs.length !== 2 || this.scored.length < 4) return this.figure("heat", null);
-    const [a, b] = knobs.map((knob) => [...new Set(this.scored.map((run) => run.knobs[knob]))].sort((p, q) => (p > q ? 1 : -1)));
-    if (a.length * b.length > 400) return this.figure("heat", null);
+    if (knobs.length < 2 || this.scored.length < 4) return this.figure("heat", null);
+    const [first, second] = this.pair(), values = (knob) => [...new Set(this.scored.map((run) => run.knobs[knob]))].sort((p, q) => (p > q ? 1 : -1));
+    const a = values(first), b = values(second);
+    if (a.length * b.length > 400 && knobs.length === 2) return this.figure("heat", null);
     const z = b.map((row) => a.map((column) => {
-      const found = this.scored.filter((run) => run.knobs[knobs[0]] === column && run.knobs[knobs[1]] === row).map((run) => run.score);
+      const found = this.scored.filter((run) => run.knobs[first] === column && run.knobs[second] === row).map((run) => run.score);
       return found.length ? found.reduce((sum, score) => sum + score, 0) / found.length : null;
     }));
-    const name = (value) => escaped(value === null ? "–" : short(value));
-    this.figure("heat", [{ type: "heatmap", z, x: a.map(name), y: b.map(name), colorscale: SCALE, xgap: 2, ygap: 2, hoverongaps: false,
-      text: z.map((row) => row.map((value) => (value === null ? "" : value.toFixed(3)))), texttemplate: "%{text}", colorbar: { thickness: 10 },
+    const name = (value) => escaped(value === null ? "–" : short(value)), few = a.length * b.length <= 100;
+    const box = this.figure("heat", [{ type: "heatmap", z, x: a.map(name), y: b.map(name), colorscale: SCALE, xgap: 2, ygap: 2, hoverongaps: false,
+      text: z.map((row) => row.map((value) => (value === null || !few ? "" : value.toFixed(3)))), texttemplate: "%{text}", colorbar: { thickness: 10 },
       hovertemplate: "%{x}, %{y}: %{z:.4f}<extra></extra>" }],
-    layout(`Heat map: means of ${this.data.score} over seeds`, last(knobs[0]), last(knobs[1]), { xaxis: { type: "category" }, yaxis: { type: "category" } }));
+    layout(`Heat map: ${this.data.score}, the mean over all others`, last(first), last(second), { xaxis: { type: "category" }, yaxis: { type: "category" }, uirevision: `${first} ${second}` }));
+    const choices = Object.fromEntries(knobs.map((knob) => [knob, knob]));
+    if (knobs.length > 2) this.choose(box, "heat", { first: choices, second: choices });
     return null;
   }
-}
 
-function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
+  pair() {  // the two knobs of the heat map: those that were chosen, else those that matter most
+    const { knobs, importance } = this.data, shares = Object.fromEntries(importance?.shares ?? []);
+    const sorted = [...knobs].sort((a, b) => /seed$/.test(a) - /seed$/.test(b) || (shares[b] ?? 0) - (shares[a] ?? 0));
+    for (const side of ["first", "second"]) if (!knobs.includes(this.options[side])) delete this.options[side];
+    this.options.first ??= sorted.find((knob) => knob !== this.options.second);
+    this.options.second ??= sorted.find((knob) => knob !== this.options.first);
+    return [this.options.first, this.options.second];
+  }
+
+  choose(box, kind, all) {  // a select for each option, which draws the figure anew
+    if (box.querySelector("select")) return;
+    for (const [key, choices] of Object.entries(all)) {
+      const select = document.createElement("select");
+      select.setAttribute("aria-label", key);
+      for (const [value, words] of Object.entries(choices)) select.append(new Option(words, value, false, this.options[key] === value));
+      select.addEventListener("change", () => { this.options[key] = select.value; this[kind](); });
+      box.append(select);
+    }
+  }
 }

@@ -38,7 +38,7 @@ def grid(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
 
 
 def page(name: str, title: str, body: Html, data: Any, charts: bool | str = False, model: bool = False) -> str:
-    """The page `name`; its script finds `data` as JSON in the element #data. charts: with Plotly and `charts.js`.
+    """The page `name`; its script finds `data` as JSON in the element #data. charts: with Plotly and its use.
 
     A text: the address of Plotly on a server, which the page may then ask for more. model: with `tokens.js`; the page
     may load a model, and WebAssembly to run it, from where it comes from itself.
@@ -49,7 +49,7 @@ def page(name: str, title: str, body: Html, data: Any, charts: bool | str = Fals
     if charts:
         parts["library"] = f"<script>{plotly()}</script>\n"
         parts["style"] = resource("house.css") + resource("charts.css") + resource(f"{name}.css")
-        parts["script"] = resource("charts.js") + parts["script"]
+        parts["script"] = resource("axes.js") + resource("charts.js") + parts["script"]
         parts["allowed"] = " 'unsafe-eval'"  # Plotly makes the shaders of parallel coordinates so; no text gets there
     if isinstance(charts, str):
         parts["library"] = tag("script", src=charts)

@@ -1,117 +1,177 @@
-// Asks for the jobs again and again, shows them, and sends what the buttons are for. Texts enter as text only.
-const { token, pause } = JSON.parse(document.getElementById("data").textContent);
-const figures = new Charts(document.querySelector(".charts")), ticked = new Set(), said = element("p");
-let shown = null, untouched = true;
+// Asks for what has changed of the jobs, shows it, and sends what the buttons are for. Texts enter as text only.
+const { token, acts } = JSON.parse(document.getElementById("data").textContent);
+const DRAWING = 0.03;  // of the time may go into showing news: where it takes long, it is asked for less often
+const SILENT = 120;  // seconds without a word from a job that runs are worth a remark
+const figures = new Charts(document.querySelector(".charts"), true), ticked = new Set(), said = element("p");
+const jobs = new Map(), rows = new Map(), cards = new Map();
+let whole = {}, version = 0, pause = 2, untouched = true;
 said.id = "said";
 said.setAttribute("role", "status");
 document.body.append(said);
 
 function duration(seconds) {
-  if (seconds === null) return "";
-  const whole = Math.round(seconds), parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  if (seconds === null || seconds === undefined) return "";
+  const all = Math.round(seconds), parts = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
   return (parts[0] ? parts : parts.slice(1)).map((part, place) => (place ? String(part).padStart(2, "0") : part)).join(":");
 }
 
 async function ask(action, job) {
-  const answer = await fetch(`/${action}`, { method: "POST", headers: { "X-Token": token }, body: JSON.stringify({ job }) });
-  say(answer.ok ? (await answer.json()).said : `refused: ${answer.status}`);
+  const answer = await fetch(action, { method: "POST", headers: { "X-Token": token }, body: JSON.stringify({ job }) });
+  say(answer.ok ? (await answer.json()).said : `refused (${answer.status}): was the program started again? Then load this page anew`);
   await look();
 }
 
 function say(words) {
-  said.textContent = words;
+  write(said, words);
   clearTimeout(say.timer);
-  say.timer = setTimeout(() => { said.textContent = ""; }, 6000);
+  say.timer = setTimeout(() => write(said, ""), 6000);
 }
 
-function button(words, does, able = true) {
+function write(place, text) {  // what is there already is not drawn again
+  if (place.textContent !== text) place.textContent = text;
+}
+
+function button(words, does) {
   const made = element("button", words);
   made.type = "button";
-  made.disabled = !able;
   made.addEventListener("click", does);
   return made;
 }
 
-function head() {
-  const counts = {}, scores = shown.jobs.map((job) => job.score).filter((score) => score !== null);
-  for (const job of shown.jobs) counts[job.state] = (counts[job.state] ?? 0) + 1;
-  const total = shown.expected ? `${shown.jobs.length} of ${shown.expected} jobs begun` : `${shown.jobs.length} jobs`;
-  const sum = (key) => shown.jobs.reduce((all, job) => all + (job[key] ?? 0), 0);
-  const words = [total, ...Object.entries(counts).map(([state, count]) => `${count} ${state}`)];
-  if (scores.length) words.push(`best ${Math.min(...scores).toFixed(4)} val bits/byte`);
-  words.push(`${sum("core_hours").toFixed(3)} core-hours`);
-  if (shown.priced) words.push(`price ${sum("money").toFixed(2)}`);
-  const place = document.getElementById("head");
-  place.replaceChildren(element("h1", shown.title), ...words.map((text) => element("span", text, "quiet")));
-  const mattered = document.querySelector(".mattered"), importance = shown.charts.importance;
-  mattered.hidden = !importance;
-  mattered.textContent = importance ? `What mattered so far: ${importance.sentence}` : "";
+function copy(text) {
+  navigator.clipboard.writeText(text).then(() => say(`copied: ${text}`), () => say(text));
 }
 
-function row(job) {
-  const made = element("tr"), box = element("input"), label = element("label"), progress = element("progress");
-  made.dataset.state = job.state;
-  made.dataset.job = job.name;
-  Object.assign(box, { type: "checkbox", checked: ticked.has(job.name) });
-  box.addEventListener("change", () => { untouched = false; box.checked ? ticked.add(job.name) : ticked.delete(job.name); samples(); });
-  label.append(box, job.label);
-  progress.value = job.progress;
-  progress.title = `${(100 * job.progress).toFixed(0)}%`;
-  const cells = [label, element("span", job.rung ? `${job.state} at ${(100 * job.rung).toFixed(0)}%` : job.state, "state"), progress,
-    job.score === null ? "" : job.score.toFixed(4), duration(job.seconds), duration(job.left), job.core_hours.toFixed(3)];
-  if (shown.priced) cells.push(job.money.toFixed(2));
-  cells.forEach((cell, place) => {
-    const td = element("td", undefined, place > 2 ? "number" : "");
-    td.append(cell);
-    made.append(td);
-  });
-  const actions = element("td"), why = element("td", job.why, "why");
-  actions.append(button("stop", () => ask("stop", job.name), job.can_stop), button("promote", () => ask("promote", job.name), job.can_promote),
-    button("copy command", () => navigator.clipboard.writeText(job.command).then(() => say(`copied: ${job.command}`), () => say(job.command))));
-  made.append(actions, why);
+function head() {
+  const all = [...jobs.values()], counts = {}, scores = all.map((job) => job.score).filter((score) => score !== null);
+  for (const job of all) counts[job.state] = (counts[job.state] ?? 0) + 1;
+  const sum = (key) => all.reduce((total, job) => total + (job[key] ?? 0), 0);
+  const words = [whole.expected ? `${all.length} of ${whole.expected} jobs begun` : `${all.length} jobs`];
+  words.push(...Object.entries(counts).map(([state, count]) => `${count} ${state}`));
+  if (scores.length) words.push(`best so far ${Math.min(...scores).toFixed(4)} ${whole.score}`);
+  words.push(`${sum("core_hours").toFixed(3)} core-hours`);
+  if (whole.priced) words.push(`cost ${sum("money").toFixed(2)}`);
+  if (whole.started) words.push(`begun ${new Date(1000 * whole.started).toLocaleString()}`);
+  const place = document.getElementById("head"), text = words.join(" ");
+  if (place.dataset.text !== text || place.firstChild?.textContent !== whole.title) {
+    place.dataset.text = text;
+    place.replaceChildren(element("h1", whole.title), ...words.map((one) => element("span", one, "quiet")));
+  }
+  const mattered = document.querySelector(".mattered");
+  mattered.hidden = !whole.importance;
+  write(mattered, whole.importance ? `What mattered so far: ${whole.importance.sentence}` : "");
+}
+
+function newRow(name) {
+  const made = element("tr"), box = element("input"), label = element("label"), progress = element("progress"), actions = element("td");
+  made.dataset.job = name;
+  box.type = "checkbox";
+  box.addEventListener("change", () => { untouched = false; box.checked ? ticked.add(name) : ticked.delete(name); samples(); });
+  label.append(box, element("span"));
+  const first = element("td"), state = element("td"), done = element("td");
+  first.append(label);
+  state.append(element("span", "", "state"));
+  done.append(progress);
+  const stop = button("stop", () => ask("stop", name)), promote = button("promote", () => ask("promote", name));
+  actions.append(...(acts ? [stop, promote] : []), button("copy command", () => copy(jobs.get(name).command)));
+  const numbers = [...Array(whole.priced ? 5 : 4)].map(() => element("td", "", "number"));
+  made.append(first, state, ...numbers.slice(0, 1), done, ...numbers.slice(1), actions, element("td", "", "why"));
+  made.parts = { box, label: label.lastChild, state: state.firstChild, progress, numbers, stop, promote, why: made.lastChild };
   return made;
 }
 
+function fill(row, job) {
+  const { box, label, state, progress, numbers, stop, promote, why } = row.parts;
+  row.dataset.state = job.state;
+  box.checked = ticked.has(job.name);
+  write(label, job.label);
+  const silent = job.state === "running" ? Date.now() / 1000 - job.ended : 0;
+  write(state, `${job.state}${job.rung ? ` at ${(100 * job.rung).toFixed(0)}%` : ""}${silent > SILENT ? `, silent for ${duration(silent)}` : ""}`);
+  if (Math.abs(progress.value - job.progress) > 0.004) progress.value = job.progress;
+  progress.title = `${(100 * job.progress).toFixed(0)}%`;
+  const texts = [job.score === null ? "" : job.score.toFixed(4), duration(job.seconds), duration(job.left), job.core_hours.toFixed(3), job.money?.toFixed(2)];
+  numbers.forEach((cell, place) => write(cell, texts[place]));
+  stop.disabled = !job.can_stop;
+  promote.disabled = !job.can_promote;
+  write(why, job.why);
+}
+
 function table() {
-  const titles = ["job", "state", "progress", "val bits/byte", "time", "left", "core-hours", ...(shown.priced ? ["price"] : []), "", ""];
-  const made = element("table"), line = element("tr"), body = element("tbody"), top = element("thead");
-  titles.forEach((title, place) => line.append(element("th", title, place > 2 && title ? "number" : "")));
-  const jobs = [...shown.jobs].sort((a, b) => (a.score ?? Infinity) - (b.score ?? Infinity) || a.name.localeCompare(b.name));
-  if (untouched) { ticked.clear(); jobs.slice(0, 3).forEach((job) => ticked.add(job.name)); }
-  body.append(...jobs.map(row));
-  top.append(line);
-  made.append(top, body);
-  const place = document.getElementById("jobs"), left = place.scrollLeft, up = place.scrollTop;
-  place.replaceChildren(made);
-  place.scrollTo(left, up);
+  const place = document.getElementById("jobs");
+  if (!place.firstChild) {
+    const titles = ["job", "state", whole.score, "progress", "time", "left", "core-hours", ...(whole.priced ? ["cost"] : []), "", ""];
+    const made = element("table"), line = element("tr");
+    titles.forEach((title, at) => line.append(element("th", title, at === 2 || (at > 3 && title) ? "number" : "")));
+    made.append(element("thead"), element("tbody"));
+    made.tHead.append(line);
+    place.append(made);
+  }
+  const body = place.firstChild.tBodies[0];
+  const sorted = [...jobs.values()].sort((a, b) => (a.score ?? Infinity) - (b.score ?? Infinity) || a.name.localeCompare(b.name));
+  if (untouched) { ticked.clear(); sorted.slice(0, 3).forEach((job) => ticked.add(job.name)); }
+  for (const [name, row] of rows) if (!jobs.has(name)) { row.remove(); rows.delete(name); }
+  for (const job of sorted) {
+    if (!rows.has(job.name)) rows.set(job.name, body.appendChild(newRow(job.name)));
+    fill(rows.get(job.name), job);
+  }
+  if (place.matches(":hover, :focus-within") && body.rows.length === sorted.length) return;  // no row slips from under the pointer
+  sorted.forEach((job, at) => { if (body.rows[at] !== rows.get(job.name)) body.insertBefore(rows.get(job.name), body.rows[at]); });
 }
 
 function samples() {
-  document.querySelector(".cards").replaceChildren(...shown.jobs.filter((job) => ticked.has(job.name)).map((job) => {
-    const card = element("div", undefined, "card");
-    card.append(element("h4", job.label), element("pre", job.samples || "No samples yet."));
-    return card;
-  }));
+  const shown = [...jobs.values()].filter((job) => ticked.has(job.name)), place = document.querySelector(".cards");
+  for (const [name, card] of cards) if (!ticked.has(name) || !jobs.has(name)) { card.remove(); cards.delete(name); }
+  for (const job of shown) {
+    if (!cards.has(job.name)) {
+      const card = element("div", undefined, "card"), details = element("details");
+      details.append(element("summary", "configuration"), element("pre"));
+      card.append(element("h4"), element("p", job.name, "quiet"), element("pre"), details);
+      cards.set(job.name, place.appendChild(card));
+    }
+    const [title, , text, details] = cards.get(job.name).children;
+    write(title, job.label);
+    write(text, job.samples || "No samples yet: they are written at the end.");
+    write(details.lastChild, job.config);
+  }
 }
 
 async function look() {
-  const answer = await fetch(`/data?version=${shown?.version ?? ""}`), found = await answer.json();
-  if (!found.jobs) return;
-  shown = found;
-  head();
+  const answer = await fetch(`data?since=${version}`), news = await answer.json(), begun = performance.now();
+  ({ version, pause } = news);
+  whole = { ...whole, ...news.whole };
+  for (const [name, fields] of Object.entries(news.jobs)) jobs.set(name, { ...jobs.get(name), ...fields });
+  for (const name of jobs.keys()) if (!whole.names.includes(name)) jobs.delete(name);
   table();
+  if (!Object.keys(news.whole).length && !Object.keys(news.jobs).length) return;
+  head();
   samples();
-  figures.update(found.charts);
+  figures.update({ runs: [...jobs.values()], knobs: whole.knobs, score: whole.score, floor: null, importance: whole.importance });
+  await Promise.race([painted(), new Promise((done) => { setTimeout(done, 1000); })]);
+  pause = Math.max(pause, Math.min(15, (performance.now() - begun) / 1000 / DRAWING));
 }
 
+function painted() {  // once what was changed is on the screen
+  return new Promise((done) => { requestAnimationFrame(() => setTimeout(done)); });
+}
+
+document.querySelector(".charts").addEventListener("brushed", ({ detail }) => {
+  const brushed = new Set(detail.map(String));
+  for (const [name, row] of rows) row.classList.toggle("faint", figures.brushed.size > 0 && !brushed.has(name));
+});
+
 async function forever() {
+  clearTimeout(forever.timer);
+  if (forever.busy) return;
+  forever.busy = true;
   try {
-    if (!document.hidden || !shown) await look();
+    if (!document.hidden && innerWidth > 0) await look();  // of a frame that isn't shown it is 0
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;  // of fetch: nobody answers
-    say("compare.py has ended; this is the last that it said");
+    say("the program has ended; this is the last that it said");
   } finally {
-    setTimeout(forever, 1000 * pause);
+    forever.busy = false;
+    forever.timer = setTimeout(forever, 1000 * pause);
   }
 }
+document.addEventListener("visibilitychange", () => { if (!document.hidden) forever(); });
 forever();

@@ -1,57 +1,23 @@
 """Runs as they were found: folders, or W&B's API -> one Record each, damaged and unfinished ones included.
 
-In: a CompareConfig. Out: records with flat dicts (`model.dims`, `parameters.mlp`). Judges nothing but whether a run can
-be ranked.
+In: a CompareConfig. Out: Records. What is damaged becomes a record's `trouble`.
 """
 
-import glob
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import pandas as pd
 
 from nanolm.comparing.config import CompareConfig
+from nanolm.comparing.record import LONGEST, Record, find_runs, flatten, why_unranked
 from nanolm.errors import NanolmError
 from nanolm.files import read_json
 from nanolm.runs.run import Run
 from nanolm.tracking.online import has_account
 
-SAMPLES = 10_000  # characters of samples.txt that are shown
 ABOUT = ("corpus", "vocabulary", "parameters")  # what tracking writes beside the config, here a part of the status
-
-
-@dataclass
-class Record:
-    """One run. `trouble` says in a line why it is not ranked; empty if it is."""
-
-    name: str  # its folder, or its name in W&B
-    config: dict[str, Any] = field(default_factory=dict)
-    status: dict[str, Any] = field(default_factory=dict)
-    curves: pd.DataFrame = field(default_factory=pd.DataFrame)  # the rows of metrics.csv
-    bits: pd.DataFrame = field(default_factory=pd.DataFrame)  # document, bits, bytes of each test document
-    val_bits: pd.DataFrame = field(default_factory=pd.DataFrame)  # the same of val
-    samples: str = ""
-    tokenizer: str = ""  # checksum of tokenizer.json
-    ended: float | None = None  # when its status was written last, in seconds since 1970
-    trouble: str = ""
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys, a group's option under the group's name: `tokenizer`, `model.dims`."""
-    pairs: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}".removesuffix(".name")
-        pairs |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return pairs
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def collect_records(config: CompareConfig) -> list[Record]:
@@ -63,36 +29,8 @@ def collect_records(config: CompareConfig) -> list[Record]:
     return records
 
 
-def find_runs(config: CompareConfig) -> list[Path]:
-    """The run folders that `sweep` or `runs` names, or all under `outputs`."""
-    pattern = config.runs or f"{glob.escape(config.outputs)}/**"
-    if config.sweep is not None:
-        pattern = f"{glob.escape(str(find_sweep(config.sweep, Path(config.outputs))))}/*"
-    marks = ("manifest.json", "status.json")  # the latter alone: of a job that failed at once
-    found = {Path(file).parent for mark in marks for file in glob.glob(f"{pattern}/{mark}", recursive=True)}
-    return sorted(folder for folder in found if config.runs or folder.parent.name != "exports")
-
-
-def sweeps(outputs: Path) -> list[Path]:
-    """The notes of all sweeps, the newest last."""
-    return sorted(outputs.glob("**/sweep.json"), key=lambda note: note.stat().st_mtime)
-
-
-def find_sweep(name: str, outputs: Path) -> Path:
-    """The folder of a sweep: the newest for `latest`; NanolmError if there is none."""
-    named = (
-        [note.parent for note in sweeps(outputs)[-1:]] if name == "latest" else [Path(name), outputs / "sweeps" / name]
-    )
-    for folder in filter(Path.is_dir, named):
-        return folder
-    raise NanolmError(f"sweep={name}: no such sweep; give latest, a folder, or a name from {outputs}/sweeps")
-
-
-def read_record(folder: Path, verify: bool = True) -> Record:
-    """The record of a run folder; whatever is wrong with it becomes its `trouble`.
-
-    verify: checks every file against the manifest; without it a run that is still going on is read quickly.
-    """
+def read_record(folder: Path) -> Record:
+    """The record of a run folder, its files checked against the manifest; what is wrong becomes its `trouble`."""
     record = Record(str(folder))
     try:
         if (folder / "status.json").exists():
@@ -104,16 +42,21 @@ def read_record(folder: Path, verify: bool = True) -> Record:
             record.config, record.tokenizer = flatten(run.config), run.manifest["files"].get("tokenizer.json", "")
             record.config["precision"] = record.status.get("precision") or trained_in(folder, record.config)
             for name in ("metrics.csv", "samples.txt", "status.json", "test_bits.csv", "val_bits.csv"):
-                if verify and name in run.manifest["files"]:
+                if name in run.manifest["files"]:
                     run.file(name)  # raises where it is not what was written
         record.curves = _read_csv(folder / "metrics.csv", ["tokens", "seconds"])
         record.bits = _read_csv(folder / "test_bits.csv", ["document", "bits", "bytes"])
         record.val_bits = _read_csv(folder / "val_bits.csv", ["document", "bits", "bytes"])
         if (folder / "samples.txt").exists():
-            record.samples = (folder / "samples.txt").read_text("utf-8", "replace")[:SAMPLES]
+            record.samples = (folder / "samples.txt").read_text("utf-8", "replace")[:LONGEST]
     except (NanolmError, OSError, AttributeError, TypeError, ValueError, KeyError) as error:  # of another shape
         record.trouble = record.trouble or f"{type(error).__name__}: {' '.join(str(error).split())}"
     return record
+
+
+def _read_csv(path: Path, needs: list[str]) -> pd.DataFrame:
+    """The whole rows of a CSV file of numbers; empty if it doesn't exist, ValueError or KeyError if it is damaged."""
+    return pd.read_csv(path, dtype=float).dropna(subset=needs) if path.exists() else pd.DataFrame()
 
 
 def trained_in(folder: Path, config: Mapping[str, Any]) -> str:
@@ -124,23 +67,6 @@ def trained_in(folder: Path, config: Mapping[str, Any]) -> str:
     path = folder / "environment.json"
     known = read_json(path).get("precision") if path.exists() else None
     return "bf16, scored in bf16 too" if known == "bf16" else str(known or config.get("precision") or "unknown")
-
-
-def _read_csv(path: Path, needs: list[str]) -> pd.DataFrame:
-    """The whole rows of a CSV file of numbers; empty if it doesn't exist, ValueError or KeyError if it is damaged."""
-    return pd.read_csv(path, dtype=float).dropna(subset=needs) if path.exists() else pd.DataFrame()
-
-
-def why_unranked(status: Mapping[str, Any]) -> str:
-    """Why a run with this status can't be ranked, in a line; empty if it can."""
-    state = status.get("state", "unknown state")
-    rung, score = status.get("rung"), status.get("rung_bpb")
-    if state == "stopped" and is_number(rung) and is_number(score):
-        return f"stopped at {rung:.0%}: {score:.4f} bits per byte on val there"
-    if state != "finished":
-        return f"{state}: {status['error']}" if status.get("error") else str(state)
-    scored = is_number(status.get("val_bpb")) or is_number(status.get("test_bpb"))
-    return "" if scored else "finished without a finite score"
 
 
 def project_of(config: CompareConfig) -> str:
