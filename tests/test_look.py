@@ -195,7 +195,7 @@ def test_heads_over_the_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixtur
         own = scores[scores["step"] == step].drop(columns="step")
         assert np.allclose(own, head_scores(model))
     text = (place / "index.html").read_text()
-    for title in ("Layer by layer", "Layer by layer, tuned by norm", "When heads formed", "Map of words"):
+    for title in ("Layer by layer: the plain lens", "Layer by layer: the lens tuned by norm", "When heads formed"):
         assert f"<h2>{title}</h2>" in text
     assert text.count("<svg") == 2
     assert text.count("data:image/png") == 1

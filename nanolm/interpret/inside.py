@@ -70,10 +70,10 @@ class Inside:
 
     def lenses(self, sample: Optional[Sample]) -> list[Html]:
         """The plain lens, and where there is a sample the one tuned by it."""
-        sections = [self._lens("Layer by layer", page.LENS, None)]
+        sections = [self._lens("Layer by layer: the plain lens", page.LENS, None)]
         if sample:
             scale = stream_scale(self.model, sample.texts)
-            sections.append(self._lens("Layer by layer, tuned by norm", page.TUNED, scale))
+            sections.append(self._lens("Layer by layer: the lens tuned by norm", page.TUNED, scale))
         return sections
 
     def _lens(self, title: str, about: str, scale: Optional[StreamScale]) -> Html:
@@ -101,7 +101,7 @@ class Inside:
         sections = [page.neighbours_section(neighbours)]
         for kind in maps:
             points, about = MAPS[kind](self.model, frequent)
-            sections.append(page.map_section(points, self.shown(frequent), about))
+            sections.append(page.map_section(kind.upper(), points, self.shown(frequent), about))
         return sections
 
 

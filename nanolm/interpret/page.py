@@ -15,7 +15,7 @@ from nanolm.text import escape_controls
 from nanolm.web.html import Html, grid, page, tag
 
 LENS = (
-    "What the model would say if it ended after each layer: the plain lens, by the last norm. "
+    "What the model would say if it ended after each layer, by its last norm and output layer. "
     "The darker, the likelier the true next token; its rank: point at it."
 )
 TUNED = (
@@ -100,7 +100,7 @@ def neighbours_section(neighbours: dict[str, str]) -> Html:
     return section("Words", NEAR, grid(["word", "nearest, with the cosine"], neighbours.items(), "words"))
 
 
-def map_section(points: Tensor, words: Sequence[str], about: str) -> Html:
+def map_section(kind: str, points: Tensor, words: Sequence[str], about: str) -> Html:
     """A dot for each word, named under the pointer."""
     low, high = points.amin(0), points.amax(0)
     places = ((points - low) / (high - low).clamp_min(1e-9) * 960 + 20).tolist()
@@ -109,7 +109,7 @@ def map_section(points: Tensor, words: Sequence[str], about: str) -> Html:
         label = tag("text", word, x=f"{x + 6:.0f}", y=f"{y + 4:.0f}") if number < 60 else ""
         dots.append(tag("g", tag("circle", tag("title", word), cx=f"{x:.0f}", cy=f"{y:.0f}", r="4"), Html(label)))
     drawing = tag("svg", *dots, viewBox="0 0 1080 1000", role="img", aria_label="map of words")
-    return section("Map of words", MAP.format(about=about), drawing)
+    return section(f"Map of words: {kind}", MAP.format(about=about), drawing)
 
 
 def look_page(title: str, about: str, sections: Sequence[Html]) -> str:
