@@ -169,8 +169,9 @@ class Charts {
     if (!runs.length) return this.figure("curves", null);
     const order = [...runs].sort((a, b) => (a.score ?? Infinity) - (b.score ?? Infinity));
     this.recolour(order.slice(0, PALETTE.length).map((run) => run.name));
-    const traces = order.map((run, place) => ({ x: run.curves[column][over], y: run.curves[column].y, mode: run.curves[column].y.length < 30 ? "lines+markers" : "lines",
-      name: escaped(run.label), opacity: this.shows(run) ? 1 : 0.12, marker: { size: 4 },
+    const coloured = (run) => this.colours.has(run.name);
+    const traces = order.map((run, place) => ({ x: run.curves[column][over], y: run.curves[column].y, mode: coloured(run) && run.curves[column].y.length < 30 ? "lines+markers" : "lines",
+      name: escaped(run.label), opacity: (this.shows(run) ? 1 : 0.12) * (coloured(run) ? 1 : 0.4), marker: { size: 4 },
       line: { width: place < PALETTE.length ? 2 : 1, color: this.colours.get(run.name) ?? colour("--quiet") }, hovertemplate: `${escaped(run.label)}<br>%{y:.4f}<extra></extra>` })).reverse();
     const late = runs.flatMap((run) => run.curves[column].y.slice(Math.floor(run.curves[column].y.length / 10)));  // the first steps would hide the rest
     const [low, high] = [Math.min(...late), Math.max(...late)], room = 0.05 * (high - low || 1);

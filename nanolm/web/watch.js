@@ -1,6 +1,6 @@
 // Asks for what has changed of the jobs, shows it, and sends what the buttons are for. Texts enter as text only.
 const { token, acts } = JSON.parse(document.getElementById("data").textContent);
-const DRAWING = 0.03;  // of the time may go into showing news: where it takes long, it is asked for less often
+const DRAWING = 0.05;  // of the time may go into showing news: where it takes long, it is asked for less often
 const SILENT = 120;  // seconds without a word from a job that runs are worth a remark
 const figures = new Charts(document.querySelector(".charts"), true), ticked = new Set(), said = element("p");
 const jobs = new Map(), rows = new Map(), cards = new Map();
@@ -31,6 +31,10 @@ function write(place, text) {  // what is there already is not drawn again
   if (place.textContent !== text) place.textContent = text;
 }
 
+function price(money) {
+  return money.toFixed(money < 0.1 ? 4 : 2);
+}
+
 function button(words, does) {
   const made = element("button", words);
   made.type = "button";
@@ -50,7 +54,7 @@ function head() {
   words.push(...Object.entries(counts).map(([state, count]) => `${count} ${state}`));
   if (scores.length) words.push(`best so far ${Math.min(...scores).toFixed(4)} ${whole.score}`);
   words.push(`${sum("core_hours").toFixed(3)} core-hours`);
-  if (whole.priced) words.push(`cost ${sum("money").toFixed(2)}`);
+  if (whole.priced) words.push(`cost ${price(sum("money"))}`);
   if (whole.started) words.push(`begun ${new Date(1000 * whole.started).toLocaleString()}`);
   const place = document.getElementById("head"), text = words.join(" ");
   if (place.dataset.text !== text || place.firstChild?.textContent !== whole.title) {
@@ -65,6 +69,7 @@ function head() {
 function newRow(name) {
   const made = element("tr"), box = element("input"), label = element("label"), progress = element("progress"), actions = element("td");
   made.dataset.job = name;
+  progress.value = 0;  // without one it would move to and fro for ever
   box.type = "checkbox";
   box.addEventListener("change", () => { untouched = false; box.checked ? ticked.add(name) : ticked.delete(name); samples(); });
   label.append(box, element("span"));
@@ -76,6 +81,7 @@ function newRow(name) {
   actions.append(...(acts ? [stop, promote] : []), button("copy command", () => copy(jobs.get(name).command)));
   const numbers = [...Array(whole.priced ? 5 : 4)].map(() => element("td", "", "number"));
   made.append(first, state, ...numbers.slice(0, 1), done, ...numbers.slice(1), actions, element("td", "", "why"));
+  [...made.cells].forEach((cell, at) => { cell.dataset.title = titles()[at]; });
   made.parts = { box, label: label.lastChild, state: state.firstChild, progress, numbers, stop, promote, why: made.lastChild };
   return made;
 }
@@ -89,26 +95,30 @@ function fill(row, job) {
   write(state, `${job.state}${job.rung ? ` at ${(100 * job.rung).toFixed(0)}%` : ""}${silent > SILENT ? `, silent for ${duration(silent)}` : ""}`);
   if (Math.abs(progress.value - job.progress) > 0.004) progress.value = job.progress;
   progress.title = `${(100 * job.progress).toFixed(0)}%`;
-  const texts = [job.score === null ? "" : job.score.toFixed(4), duration(job.seconds), duration(job.left), job.core_hours.toFixed(3), job.money?.toFixed(2)];
+  const texts = [job.score === null ? "" : job.score.toFixed(4), duration(job.seconds), duration(job.left), job.core_hours.toFixed(3), whole.priced ? price(job.money) : ""];
   numbers.forEach((cell, place) => write(cell, texts[place]));
   stop.disabled = !job.can_stop;
   promote.disabled = !job.can_promote;
   write(why, job.why);
 }
 
+function titles() {
+  return ["job", "state", whole.score, "progress", "time", "left", "core-hours", ...(whole.priced ? ["cost"] : []), "", ""];
+}
+
 function table() {
   const place = document.getElementById("jobs");
   if (!place.firstChild) {
-    const titles = ["job", "state", whole.score, "progress", "time", "left", "core-hours", ...(whole.priced ? ["cost"] : []), "", ""];
     const made = element("table"), line = element("tr");
-    titles.forEach((title, at) => line.append(element("th", title, at === 2 || (at > 3 && title) ? "number" : "")));
+    titles().forEach((title, at) => line.append(element("th", title, at === 2 || (at > 3 && title) ? "number" : "")));
     made.append(element("thead"), element("tbody"));
     made.tHead.append(line);
     place.append(made);
   }
   const body = place.firstChild.tBodies[0];
-  const sorted = [...jobs.values()].sort((a, b) => (a.score ?? Infinity) - (b.score ?? Infinity) || a.name.localeCompare(b.name));
-  if (untouched) { ticked.clear(); sorted.slice(0, 3).forEach((job) => ticked.add(job.name)); }
+  const best = [...jobs.values()].sort((a, b) => (a.score ?? Infinity) - (b.score ?? Infinity) || a.name.localeCompare(b.name));
+  if (untouched) { ticked.clear(); best.slice(0, 3).forEach((job) => ticked.add(job.name)); }
+  const sorted = [...best].sort((a, b) => (b.state === "running") - (a.state === "running"));  // what runs, then the best
   for (const [name, row] of rows) if (!jobs.has(name)) { row.remove(); rows.delete(name); }
   for (const job of sorted) {
     if (!rows.has(job.name)) rows.set(job.name, body.appendChild(newRow(job.name)));
