@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import untrained
+from conftest import posix_only
 from tiny_run import write_documents
 
 from nanolm.cli import door
@@ -207,6 +208,36 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} train.py --help | head -1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def unread(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A command whose output goes into a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    try:
+        command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+        return subprocess.run(
+            command, cwd=cwd, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writing)
+
+
+@posix_only
+def test_a_verb_that_nobody_reads_ends_without_a_word(tmp_path: Path) -> None:
+    untrained.run(tmp_path)
+    done = unread("generate.py", f"run={tmp_path / 'out/run'}", "prompt=the", "output=jsonl", "decode=greedy")
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "run=" not in line]) == (141, [])
+
+
+@posix_only
+@pytest.mark.parametrize("launcher", ["local", "joblib", "basic"])
+def test_a_sweep_that_nobody_reads_goes_on(tmp_path: Path, launcher: str) -> None:
+    words = ["-m", "data=files", "data.path=nowhere.txt", "seed=1,2", "tracking=disabled", f"hydra/launcher={launcher}"]
+    done = unread("train.py", *words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert len(list(tmp_path.glob("outputs/sweeps/*/seed=*/status.json"))) == 2
 
 
 def test_this_process_is_running() -> None:

@@ -24,6 +24,7 @@ from nanolm.cli.help import help_text
 from nanolm.errors import ConfigError, NanolmError, missing_key, one_line, warn_in_one_line
 from nanolm.files import expand_home, user_path
 from nanolm.training.config import TrainConfig
+from nanolm.training.output import lasting_output
 
 # What Hydra must not parse; `sweep` is also a folder of conf/
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "look": ("prompt",), "compare": ("sweep", "runs")}
@@ -89,9 +90,12 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             from nanolm.sweep.launch import run_job
 
-            return run_job(node, typed, train)
+            with lasting_output():  # a job may print to the sweep's terminal
+                return run_job(node, typed, train)
         try:
             return call(verb, main, typed(node, **verbatim))
+        except BrokenPipeError:
+            end_unread()
         except FAULTS as error:  # here, because Hydra would print a line of its own first
             complain(verb, error)
         except ModuleNotFoundError as error:
@@ -109,7 +113,8 @@ def enter(verb: str, main: Callable[..., Any], verbatim: dict[str, str]) -> None
     if verb == "train" and not looks:
         from nanolm.sweep.guard import guarded
 
-        guarded(run)
+        with lasting_output():  # a sweep goes on if nobody reads what it says
+            guarded(run)
     else:
         run()
 
