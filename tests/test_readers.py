@@ -127,6 +127,7 @@ def test_a_zip_gives_all_its_texts(tmp_path: Path) -> None:
     assert "holds .csv, .txt files; choose with a glob" in complaint(
         zipped(tmp_path / "b.zip", {"a.txt": "x", "a.csv": "x"})
     )
+    assert "holds (no ending), .csv files" in complaint(zipped(tmp_path / "c.zip", {"1984": "x", "a.csv": "x"}))
     data = bytearray(path.read_bytes())
     assert "not a whole zip" in complaint(put(tmp_path / "c.zip", bytes(data[:-30])))
     data[data.index(b"two") if b"two" in data else 40] ^= 0xFF

@@ -90,9 +90,7 @@ def _alike(where: str, sources: list[Source]) -> list[Source]:
     if len({ENDINGS.get(kind, kind) for kind in kinds}) > 1:
         pattern = where.partition("=")[2].rstrip("/")
         named = ", ".join(kind or "(no ending)" for kind in kinds)
-        raise DataError(
-            f"{where}: holds files of several kinds: {named}; choose with a glob, as {pattern}/*{kinds[-1]}"
-        )
+        raise DataError(f"{where}: holds {named} files; choose with a glob, as {pattern}/*{kinds[-1]}")
     if not sources:
         raise DataError(f"{where}: holds no file; check the path")
     return sources
