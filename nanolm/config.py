@@ -44,7 +44,8 @@ def help_of(cls: type, name: str) -> str:
 def one_of(key: str, value: Any, options: Sequence[Any]) -> None:
     """Raises ConfigError unless `value` is one of `options`."""
     if value not in options:
-        raise ConfigError(f"{key}={value}: must be one of {', '.join(map(str, options))}")
+        names = ("null" if option is None else str(option) for option in options)
+        raise ConfigError(f"{key}={value}: must be one of {', '.join(names)}")
 
 
 def between(

@@ -119,7 +119,7 @@ def test_rounded_weights_score_a_little_differently(tmp_path: Path) -> None:
 
 
 def test_wrong_and_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^quantize=int4: must be one of None, bf16, int8"):
+    with pytest.raises(ConfigError, match=r"^quantize=int4: must be one of null, bf16, int8"):
         load(untrained.run(tmp_path).folder, quantize="int4")
     with pytest.raises(ConfigError, match=r"^quantize=int8: is for the CPU, not cuda"):
         hardware.check_quantize("int8", torch.device("cuda"))
