@@ -33,6 +33,15 @@ class NanolmWarning(UserWarning):
     """Something that the user should know, and that hinders nothing."""
 
 
+class RankGone(RunError):
+    """Another process of a run has gone; the run goes on from its last checkpoint.
+
+    `speaks`: whether this rank, the first that is left, is the one to say so.
+    """
+
+    speaks = True
+
+
 KINDS = {
     "Integer": "a whole number, as 1000 or 1e3",
     "Float": "a number, as 0.001 or 1e-3",

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,17 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from test_resume import Killed, assert_same, interrupt
-from tiny_run import rows, tiny_config, write_documents
+from tiny_run import free_port, rows, write_documents
 
-from nanolm.corpus.batches import IGNORE, TrainingBatches, share
-from nanolm.errors import ConfigError, RunError
 from nanolm.runs.run import Run
-from nanolm.scoring.score import encoded_nats
-from nanolm.training import distributed, setup
 from nanolm.training.config import train_config
-from nanolm.training.setup import set_up
 from nanolm.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,7 +119,7 @@ def test_a_dead_rank_ends_the_run_with_a_word_and_a_restart_ends_it_as_if_nothin
     line = "rank 1 of 2 has ended or can't be reached any more; resume= goes on from the last checkpoint"
     assert told.count(f"train.py: {line}\n") == 1
     status = Run.open(broken).status()
-    assert (status["state"], status["error"]) == ("failed", line)
+    assert (status["state"], status["error"]) == ("interrupted", line)
     with torchrun(*words, f"outputs={tmp_path / 'restarted'}", restarts=1) as process:
         restarted = wait_for_steps(process, tmp_path / "restarted", 5)
         kill_rank(process, 1)
@@ -179,58 +172,17 @@ def test_two_machines_one_of_which_is_cut_off(tmp_path: Path, monkeypatch: pytes
     assert Run.open(run).status()["error"] == line
 
 
-@pytest.mark.parametrize("rows_", [1, 2, 5, 6, 12])
-def test_rows_are_dealt_out(rows_: int) -> None:
-    index = np.arange(rows_)
-    parts = [share(index, rank, 3) for rank in range(3)]
-    assert sorted(np.concatenate(parts)) == list(index)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    if rows_ == 12:
-        assert {part.sum() for part in parts} == {22}  # long rows as short ones
-    assert list(share(index, 0, 1)) == list(index)
-
-
-def test_the_ranks_batches_are_those_of_one(tmp_path: Path) -> None:
-    made = set_up(tiny_config(tmp_path))
-    encoded, where = made.encoded["train"], (made.context, 6, 1)
-    whole = TrainingBatches(encoded, *where)
-    ranks = [TrainingBatches(encoded, *where, rank=rank, world_size=3) for rank in range(3)]
-    for one, *parts in zip(whole.epoch(0), *(rank.epoch(0) for rank in ranks), strict=True):
-        assert {part.tokens for part in parts} == {one.tokens}
-        assert sum(int((part.targets != IGNORE).sum()) for part in parts) == one.tokens
-        assert all(len(part.ids) for part in parts)  # without a row a rank has one of padding
-
-
-def test_the_ranks_scores_are_those_of_one(tmp_path: Path) -> None:
-    made = set_up(tiny_config(tmp_path, model={"context": 5}))
-    how = (made.model, made.encoded["train"], 5, torch.device("cpu"))
-    parts = [encoded_nats(*how, rank=rank, world_size=3) for rank in range(3)]
-    assert np.array_equal(sum(parts), encoded_nats(*how))
-
-
-def test_a_batch_that_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "world_size", lambda: 4)
-    with pytest.raises(ConfigError, match=r"^batch_size=6: can't be shared by 4 processes; take a multiple of 4"):
-        set_up(tiny_config(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("device", "says"),
-    [
-        ("cuda:1", "device=cuda:1: torchrun gives each process a device of its own; take auto, cpu or cuda"),
-        ("cuda", "device=cuda: this machine has no GPU that torch can use; take device=cpu"),
-    ],
-)
-def test_a_device_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, device: str, says: str) -> None:
-    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
-        monkeypatch.setenv(name, str(value))
-    with pytest.raises(ConfigError, match=f"^{re.escape(says)}"), distributed.process_group(device):
-        pass
-
-
-def test_processes_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(distributed, "JOIN_LIMIT", distributed.timedelta(seconds=1))
-    with pytest.raises(RunError, match=r"can't be reached at 127\.0\.0\.1:1"), distributed.process_group("cpu"):
-        pass
+@pytest.mark.slow
+def test_what_ends_a_rank_while_the_others_wait_for_it_is_told_by_the_first(tmp_path: Path) -> None:
+    text, outputs = write_documents(tmp_path / "text.txt", 50), tmp_path / "out"
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    started = []
+    for rank, path in enumerate((text, tmp_path / "elsewhere.txt")):  # as on a machine that doesn't have the text
+        command = [sys.executable, "train.py", *TINY.split(), f"data.path={path}", f"outputs={outputs}"]
+        environment = os.environ | shared | {"RANK": str(rank)}
+        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=100)[1] for process in started]
+    assert [process.returncode for process in started] == [1, 1]
+    missing = f"data.path={tmp_path / 'elsewhere.txt'}: no such file"
+    assert said[0].splitlines()[-1].startswith(f"train.py: rank 1 of 2 has ended: {missing}")
+    assert said[1] == ""

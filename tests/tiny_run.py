@@ -2,6 +2,7 @@
 
 import csv
 import random
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,10 @@ def rows(run: Path) -> list[dict[str, str]]:
     """metrics.csv without the columns of time."""
     with open(run / "metrics.csv", newline="") as file:
         return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_s")} for row in csv.DictReader(file)]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

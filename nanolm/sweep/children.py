@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from nanolm.errors import NanolmError, warn_in_one_line
+from nanolm.errors import NanolmError, RankGone, warn_in_one_line
 from nanolm.sweep.folder import STOP
 from nanolm.sweep.jobs import Job, record_failure
 
@@ -63,7 +63,7 @@ def note_end(child: BaseProcess, folder: Path) -> None:
 
 
 def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: Mapping[str, str]) -> None:
-    """In the child: does the work; a failure is recorded in the folder."""
+    """In the child: does the work; a failure is recorded in the folder, by the first of several ranks."""
     os.environ.update(environment)
     warn_in_one_line("train")
     parent, everybody = multiprocessing.parent_process(), folder.parent / STOP
@@ -77,7 +77,8 @@ def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: M
     try:
         work()
     except Exception as error:
-        record_failure(folder, error)
+        if int(environment.get("RANK", "0")) == 0:
+            record_failure(folder, error, "interrupted" if isinstance(error, RankGone) else "failed")
         raise SystemExit(1) from None
 
 

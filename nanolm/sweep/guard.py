@@ -66,7 +66,7 @@ def guarded(run: Callable[[], Any]) -> None:
         if leading is None:
             raise
         status = int(end.code or 0)
-    except (RuntimeError, OSError, ImportError) as error:  # of the launcher: no cluster here, a worker was killed
+    except (RuntimeError, ValueError, OSError, ImportError) as error:  # of the launcher: no cluster, a killed worker
         if leading is None:
             raise
         print(f"train.py: {type(error).__name__}: {one_line(error)}", file=sys.stderr)

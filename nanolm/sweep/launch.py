@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,33 +22,77 @@ from nanolm.errors import NanolmError, one_line
 from nanolm.sweep import children
 from nanolm.sweep.folder import SweepFolder
 from nanolm.sweep.jobs import Job, job_name, record_failure
-from nanolm.sweep.task import Task, next_task
+from nanolm.sweep.ranks import Ranks, are_several, joined
+from nanolm.sweep.task import Task, make_task, next_task
 from nanolm.workers import CORES
+
+
+@dataclass
+class Launched:
+    """A job in the hands of this process.
+
+    `config` makes its checked config; `until`: the share of its plan to train to; `log`: where it speaks, if several
+    jobs share a terminal.
+    """
+
+    sweep: SweepFolder
+    folder: Path
+    config: Callable[[], Any]
+    verb: Callable[..., Any]
+    threads: int | None
+    until: float
+    log: Path | None
+
+    def lead(self, ranks: Ranks | None = None) -> float:
+        """Does what is to be done, with the other `ranks` where there are any; returns as `run_job`."""
+        task = None
+        try:
+            if self.sweep.asked_to_stop():
+                return math.inf
+            say_begun(self.sweep, self.folder, self.until)
+            task = prepare(self.config, self.folder, self.threads, self.until)
+        finally:
+            if ranks:
+                ranks.tell({"resume": task.resume} if task else None)
+        if task:
+            child = children.start(task.call(self.verb), self.folder, self.log, ranks.variables if ranks else None)
+            child.join()
+            children.note_end(child, self.folder)
+        say_ended(self.sweep, self.folder)
+        return Job.read(self.folder).value
+
+    def follow(self, ranks: Ranks) -> float:
+        """What every process of a job but the first does; the launcher drops its result, so a fault ends the first."""
+        if said := ranks.told():
+            task = make_task(self.config(), self.folder, self.threads, self.until, said["resume"])
+            child = children.start(task.call(self.verb), self.folder, None, ranks.variables)
+            child.join()
+        return math.inf
 
 
 def run_job(node: DictConfig, typed: Callable[[DictConfig], Any], verb: Callable[..., Any]) -> float:
     """Runs one job of a multirun to its end, whatever happens; returns its val bits per byte, inf where it failed.
 
     `typed` turns the composed config into the verb's dataclass; `verb` is the training: `verb(config, overrides=[],
-    folder=...)`. Both are functions at some module's top level.
+    folder=...)`. Both are functions at some module's top level. Of the several processes that a job may have, the
+    first decides what is to be done, and all train.
     """
     hydra = HydraConfig.get()
     sweep = SweepFolder(hydra.sweep.dir)
-    if sweep.asked_to_stop():
-        return math.inf
     folder = job_folder(sweep, list(hydra.overrides.task), node)
-    until = float(hydra.sweeper.get("until") or 1)
-    say_begun(sweep, folder, until)
-    side_by_side = "n_jobs" in hydra.launcher  # workers of joblib's, in one terminal
-    if side_by_side:
+    log, until = None, float(hydra.sweeper.get("until") or 1)
+    if "n_jobs" in hydra.launcher:  # workers of joblib's, in one terminal
         _end_with_parent()
-    task = prepare(partial(typed, node), folder, threads_per_job(hydra.launcher), until)
-    if task:
-        child = children.start(task.call(verb), folder, folder / "log.txt" if side_by_side else None)
-        child.join()
-        children.note_end(child, folder)
-    say_ended(sweep, folder)
-    return Job.read(folder).value
+        log = folder / "log.txt"
+    job = Launched(sweep, folder, partial(typed, node), verb, threads_per_job(hydra.launcher), until, log)
+    if not are_several(hydra.launcher):
+        return job.lead()
+    try:
+        with joined() as ranks:
+            return job.lead(ranks) if ranks.rank == 0 else job.follow(ranks)
+    except NanolmError as error:  # they can't meet
+        record_failure(folder, error)
+        return math.inf
 
 
 def job_folder(sweep: SweepFolder, overrides: list[str], node: DictConfig) -> Path:
@@ -83,9 +128,10 @@ def say_ended(sweep: SweepFolder, folder: Path) -> None:
 
 
 def threads_per_job(launcher: Any) -> int | None:
-    """The cores divided among joblib's jobs, or those asked of Slurm; None (torch's choice) where one job has all."""
-    jobs = int(launcher.get("n_jobs") or 1)
-    if jobs == 1:
+    """The cores divided among joblib's jobs or a job's processes, or those asked of Slurm; None (torch's choice) where
+    one process has all."""
+    jobs = int(launcher.get("n_jobs") or launcher.get("tasks_per_node") or 1)
+    if jobs == 1 or launcher.get("cpus_per_task"):
         return launcher.get("cpus_per_task")
     if jobs < 0:  # joblib's way to say: all cores but so many
         jobs = max(1, CORES + 1 + jobs)

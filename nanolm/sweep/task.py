@@ -48,6 +48,11 @@ def next_task(config: Any, folder: Path, threads: int | None, until: float = 1.0
         folder.rename(folder.with_name(f"{folder.name}-before-{time.time():.0f}"))
     elif folder.exists() and not resume:
         shutil.rmtree(folder)
+    return make_task(config, folder, threads, until, resume)
+
+
+def make_task(config: Any, folder: Path, threads: int | None, until: float, resume: bool) -> Task:
+    """The task of a job whose folder is ready."""
     named = {"group": config.group or folder.parent.name, "run_name": config.run_name or folder.name}
     return Task(replace(config, threads=config.threads or threads, **named), folder, resume, until)
 

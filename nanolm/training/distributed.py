@@ -8,8 +8,6 @@ model and no run.
 import json
 import os
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -21,21 +19,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nanolm.errors import ConfigError, DataError, NanolmError, RunError
+from nanolm.training.heartbeat import Heartbeat
 
 STEP_LIMIT = timedelta(seconds=50)  # a rank that others wait for longer in a step has gone
 JOIN_LIMIT = timedelta(minutes=10)
-START_LIMIT = timedelta(days=1)  # the text may have to be read first
-BEAT = 1.0  # seconds after which every rank says again that it is there
 KEY = "nanolm"  # of what is kept at torchrun's store over restarts
 
 _store: dist.Store | None = None  # torchrun's small table, which all ranks read and write
-_calls = 0  # of `from_first`, so that each has a key of its own
-
-
-class RankGone(RunError):
-    """Another rank has gone. `speaks`: whether this rank, the first that is left, is the one to say so."""
-
-    speaks = True
+_heart: Heartbeat | None = None
+_calls = 0  # of functions that wait, so that each has a key of its own
 
 
 def world_size() -> int:
@@ -56,44 +48,50 @@ def is_launched() -> bool:
 @contextmanager
 def process_group(device: str) -> Iterator[None]:
     """Joins the other processes, where there are any; those but the first are silent. Raises ConfigError, RunError."""
-    global _store
+    global _store, _heart
     if not is_launched():
         yield
         return
-    backend = _backend(device)
     this, world, attempt = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _restarts()
-    hosts = this == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    try:
-        _store = dist.TCPStore(*where, is_master=hosts, timeout=JOIN_LIMIT, wait_for_workers=False)
-        _store.set_timeout(START_LIMIT)
-        prefixed = dist.PrefixStore(f"{KEY}/{attempt}", _store)
-        dist.init_process_group(backend, store=prefixed, rank=this, world_size=world, timeout=STEP_LIMIT)
-    except (RuntimeError, ValueError) as error:
-        raise RunError(f"the other processes can't be reached at {where[0]}:{where[1]} ({error})") from error
-    ended = threading.Event()
-    beating = dist.TCPStore(*where, is_master=False, timeout=JOIN_LIMIT)  # waits of the other don't hold this one up
-    threading.Thread(target=_beat, args=(beating, this, ended), daemon=True).start()
+    _store, beating = _connect(hosts=this == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True")
+    _heart, ended_by = Heartbeat(_store, beating, f"{KEY}/{attempt}", this, world), None
     try:
         with _silent_unless(this == 0):
+            backend = _backend(device)
+            wait_for_all()
+            how = {"store": dist.PrefixStore(f"{KEY}/{attempt}", _store), "rank": this, "world_size": world}
+            with _unreachable_is_an_error():
+                dist.init_process_group(backend, timeout=STEP_LIMIT, **how)
             yield
-    except (ConfigError, DataError):  # the same for all: the first rank's door says it
-        raise
-    except NanolmError as error:
-        if this > 0 and getattr(error, "speaks", True):
+    except Exception as error:
+        ended_by = error
+        alike = isinstance(error, ConfigError | DataError)  # mostly the same for all: the first rank's door says it
+        if isinstance(error, NanolmError) and this > 0 and not alike and getattr(error, "speaks", True):
             print(f"train.py: {error}", file=sys.__stderr__)
         raise
     finally:
-        ended.set()
-        with suppress(RuntimeError):  # of a group that has fallen apart
-            dist.destroy_process_group()
-        _store = None
+        _heart.stop(ended_by)
+        if dist.is_initialized():
+            with suppress(RuntimeError):  # of a group that has fallen apart
+                dist.destroy_process_group()
+        _store = _heart = None
 
 
-def _beat(store: dist.Store, this: int, ended: threading.Event) -> None:
-    with suppress(RuntimeError):  # the connection is lost
-        while not ended.wait(BEAT):
-            store.add(f"{KEY}/{_restarts()}/beats/{this}", 1)
+def _connect(hosts: bool) -> tuple[dist.Store, dist.Store]:
+    """Two connections to the store of all processes, which is at the first one's if that `hosts` it."""
+    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    with _unreachable_is_an_error():
+        first = dist.TCPStore(*where, is_master=hosts, timeout=JOIN_LIMIT, wait_for_workers=False)
+        return first, dist.TCPStore(*where, is_master=False, timeout=JOIN_LIMIT)
+
+
+@contextmanager
+def _unreachable_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise RunError(f"the other processes can't be reached at {where} ({error})") from error
 
 
 def _backend(device: str) -> str:
@@ -103,7 +101,7 @@ def _backend(device: str) -> str:
     if device == "cuda" and not gpus:
         raise ConfigError("device=cuda: this machine has no GPU that torch can use; take device=cpu")
     if gpus and device != "cpu" and local > gpus:
-        raise ConfigError(f"--nproc-per-node={local}: this machine has {gpus} GPUs; start fewer, or set device=cpu")
+        raise ConfigError(f"{local} processes on a machine with {gpus} GPUs: start fewer, or set device=cpu")
     return "cpu:gloo,cuda:nccl" if gpus else "gloo"
 
 
@@ -126,10 +124,11 @@ def local_device(device: torch.device) -> torch.device:
 
 
 def data_parallel(module: nn.Module) -> nn.Module:
-    """The module, whose gradients are averaged over all ranks while its backward pass runs."""
+    """The module, whose gradients are averaged over all ranks while its backward pass runs. Raises RankGone."""
     if world_size() == 1:
         return module
-    with warnings.catch_warnings():
+    wait_for_all()  # one may have read the text long before another
+    with connected(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
         return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
@@ -151,23 +150,26 @@ def largest(number: int) -> int:
 
 
 def from_first(value: Any) -> Any:
-    """The first rank's JSON-able value, on every rank; also waits until the first has come here."""
+    """The first rank's JSON-able value, on every rank; also waits until the first has come here. Raises RankGone."""
     global _calls
-    if _store is None:
+    if _store is None or _heart is None:
         return value
     _calls += 1
     key = f"{KEY}/{_restarts()}/said/{_calls}"
     if rank() == 0:
         _store.set(key, json.dumps(value))
+    _heart.wait([key])
     return json.loads(_store.get(key))
 
 
 def wait_for_all() -> None:
-    """Until every rank has come here, for as long as it takes."""
-    if _store is not None:
+    """Until every rank has come here, for as long as it takes. Raises RankGone."""
+    global _calls
+    if _store is not None and _heart is not None:
+        _calls += 1
         key = f"{KEY}/{_restarts()}/there/{_calls}"
-        _store.set(f"{key}/{rank()}", "")
-        _store.wait([f"{key}/{other}" for other in range(world_size())], START_LIMIT)
+        _store.set(f"{key}/{_heart.rank}", "")
+        _heart.wait([f"{key}/{other}" for other in _heart.everybody])
 
 
 def remember_run(folder: str) -> None:
@@ -197,28 +199,5 @@ def connected() -> Iterator[None]:
     except RuntimeError as error:
         if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        raise _rank_gone() from error
-
-
-def _rank_gone() -> RankGone:
-    """Names the ranks whose heart has stopped."""
-    mend, everybody = "resume= goes on from the last checkpoint", range(world_size())
-    found: list[list[int]] = []  # the beats of each rank, twice
-
-    def count() -> None:
-        assert _store is not None
-        with suppress(RuntimeError):
-            for pause in (3 * BEAT, 0):
-                found.append([_store.add(f"{KEY}/{_restarts()}/beats/{one}", 0) for one in everybody])
-                time.sleep(pause)
-
-    counting = threading.Thread(target=count, daemon=True)  # a store that is cut off doesn't answer, and says nothing
-    counting.start()
-    counting.join(6 * BEAT)
-    if len(found) < 2:
-        return RankGone(f"rank {rank()} has lost its connection to the other processes; {mend}")
-    alive = [one for one, before, after in zip(everybody, *found, strict=True) if after > before]
-    gone = " and ".join(f"rank {one}" for one in everybody if one not in alive)
-    error = RankGone(f"{gone or 'a rank'} of {world_size()} has ended or can't be reached any more; {mend}")
-    error.speaks = rank() == min(alive, default=0)
-    return error
+        assert _heart is not None
+        raise _heart.who_has_gone() from error

@@ -11,7 +11,7 @@ from signal import Signals
 
 import torch
 
-from nanolm.errors import NanolmError, RunError, one_line
+from nanolm.errors import NanolmError, RankGone, RunError, one_line
 from nanolm.runs.run import Run
 from nanolm.training.progress import Progress
 from nanolm.training.stop import Stop, StopNow
@@ -26,7 +26,7 @@ def ending(run: Run, progress: Progress, stop: Stop) -> Iterator[None]:
         yield
     except BaseException as error:
         line, state = in_words(error, run.folder, stop), "failed"
-        if isinstance(error, StopNow | KeyboardInterrupt):
+        if isinstance(error, StopNow | KeyboardInterrupt | RankGone):
             state = "interrupted"
         with suppress(NanolmError):  # a full disk; what ended the run is said in any case
             if not run.finished():

@@ -1,0 +1,110 @@
+"""What the ranks of one run share out, and how each refuses to begin; without starting any."""
+
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import free_port, tiny_config
+
+from nanolm.corpus.batches import IGNORE, TrainingBatches, share
+from nanolm.errors import ConfigError, RunError
+from nanolm.scoring.score import encoded_nats
+from nanolm.training import distributed, setup, step
+from nanolm.training.plan import step_batches
+from nanolm.training.progress import Progress
+from nanolm.training.setup import set_up
+from nanolm.training.step import Meter, take_step
+
+
+@pytest.mark.parametrize("rows_", [1, 2, 5, 6, 12])
+def test_rows_are_dealt_out(rows_: int) -> None:
+    index = np.arange(rows_)
+    parts = [share(index, rank, 3) for rank in range(3)]
+    assert sorted(np.concatenate(parts)) == list(index)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    if rows_ == 12:
+        assert {part.sum() for part in parts} == {22}  # long rows as short ones
+    assert list(share(index, 0, 1)) == list(index)
+
+
+def test_the_ranks_batches_are_those_of_one(tmp_path: Path) -> None:
+    made = set_up(tiny_config(tmp_path))
+    encoded, where = made.encoded["train"], (made.context, 6, 1)
+    whole = TrainingBatches(encoded, *where)
+    ranks = [TrainingBatches(encoded, *where, rank=rank, world_size=3) for rank in range(3)]
+    for one, *parts in zip(whole.epoch(0), *(rank.epoch(0) for rank in ranks), strict=True):
+        assert {part.tokens for part in parts} == {one.tokens}
+        assert sum(int((part.targets != IGNORE).sum()) for part in parts) == one.tokens
+        assert all(len(part.ids) for part in parts)  # without a row a rank has one of padding
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_ranks_have_equal_shares_of_tokens_and_the_same_again(tmp_path: Path, world_size: int) -> None:
+    made = set_up(tiny_config(tmp_path))
+    where = (made.encoded["train"], made.context, 6, 1)
+    ranks = [TrainingBatches(*where, rank=rank, world_size=world_size) for rank in range(world_size)]
+    again = TrainingBatches(*where, rank=1, world_size=world_size)
+    shares = np.zeros(world_size)
+    for *parts, twin in zip(*(rank.epoch(1) for rank in ranks), again.epoch(1), strict=True):
+        assert np.array_equal(parts[1].ids, twin.ids)
+        shares += [(part.targets != IGNORE).sum() for part in parts]
+    assert max(shares) / min(shares) < 1.2  # of 42 rows that are very unlike each other
+    other = next(TrainingBatches(*where[:3], 2, rank=1, world_size=world_size).epoch(1)).ids
+    assert not np.array_equal(next(again.epoch(1)).ids, other)
+    assert not np.array_equal(next(again.epoch(1)).ids, next(again.epoch(2)).ids)
+
+
+def test_each_rank_drops_by_draws_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = set_up(tiny_config(tmp_path, model={"dropout": 0.1}))
+    groups = list(itertools.islice(step_batches(made, 0), 2))
+
+    def seeds(rank: int) -> list[int]:
+        monkeypatch.setattr(step, "rank", lambda: rank)
+        torch.manual_seed(0)
+        progress, found = Progress(), []
+        for group in groups:
+            take_step(made, group, progress, 10, Meter())
+            found.append(torch.initial_seed())
+        return found
+
+    assert seeds(1) == seeds(1)  # a function of seed, rank and step
+    assert len({*seeds(1), *seeds(2), *seeds(0)}) == 5
+    assert seeds(0) == [0, 0]  # the first goes on with those of one process
+
+
+def test_the_ranks_scores_are_those_of_one(tmp_path: Path) -> None:
+    made = set_up(tiny_config(tmp_path, model={"context": 5}))
+    how = (made.model, made.encoded["train"], 5, torch.device("cpu"))
+    parts = [encoded_nats(*how, rank=rank, world_size=3) for rank in range(3)]
+    assert np.array_equal(sum(parts), encoded_nats(*how))
+
+
+def test_a_batch_that_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "world_size", lambda: 4)
+    with pytest.raises(ConfigError, match=r"^batch_size=6: can't be shared by 4 processes; take a multiple of 4"):
+        set_up(tiny_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("cuda:1", "device=cuda:1: torchrun gives each process a device of its own; take auto, cpu or cuda"),
+        ("cuda", "device=cuda: this machine has no GPU that torch can use; take device=cpu"),
+    ],
+)
+def test_a_device_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, device: str, says: str) -> None:
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ConfigError, match=f"^{re.escape(says)}"), distributed.process_group(device):
+        pass
+
+
+def test_processes_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "JOIN_LIMIT", distributed.timedelta(seconds=1))
+    with pytest.raises(RunError, match=r"can't be reached at 127\.0\.0\.1:1"), distributed.process_group("cpu"):
+        pass
