@@ -53,6 +53,13 @@ def test_what_is_known_of_jobs_that_go_on(sweep: Sweep) -> None:
     terminal_table(shown)
 
 
+def test_how_many_jobs_there_will_be_is_not_known_of_halving(sweep: Sweep) -> None:
+    sweep.job(32)
+    assert Jobs(sweep.config()).look()["expected"] == 4
+    write_json(sweep.folder / "sweep.json", {"command": ["train.py", "-m", "hydra/sweeper=halving"], "jobs": 9})
+    assert Jobs(sweep.config()).look()["expected"] is None
+
+
 def test_a_folder_in_any_state_is_shown(sweep: Sweep) -> None:
     for place, content in enumerate(["", "[1]", '{"state": 5}', '{"steps": "x", "seconds": null}']):
         (sweep.folder / f"job{place}").mkdir()

@@ -57,10 +57,11 @@ class Jobs:
         changed = {folder for folder, run in self._runs.items() if run.refresh()}
         records = [run.record for run in self._runs.values()]
         knobs = self.knobs(records)
+        counted = "hydra/sweeper=halving" not in self._note["command"]  # which counts a job anew at each rung
         whole = {
             "title": self.sweep.name if self.sweep else self.config.runs or self.config.outputs,
             "started": _number(self._note.get("started")),
-            "expected": _number(self._note.get("jobs")),
+            "expected": _number(self._note.get("jobs")) if counted else None,
             "priced": self.config.price_per_hour is not None,
             "knobs": knobs,
             "score": COLUMNS[SCORE].header,

@@ -74,15 +74,15 @@ function newRow(name) {
   box.addEventListener("change", () => { untouched = false; box.checked ? ticked.add(name) : ticked.delete(name); samples(); });
   label.append(box, element("span"));
   const first = element("td"), state = element("td"), done = element("td");
-  first.append(label);
+  first.append(label, element("div", "", "why"));
   state.append(element("span", "", "state"));
   done.append(progress);
   const stop = button("stop", () => ask("stop", name)), promote = button("promote", () => ask("promote", name));
   actions.append(...(acts ? [stop, promote] : []), button("copy command", () => copy(jobs.get(name).command)));
   const numbers = [...Array(whole.priced ? 5 : 4)].map(() => element("td", "", "number"));
-  made.append(first, state, ...numbers.slice(0, 1), done, ...numbers.slice(1), actions, element("td", "", "why"));
+  made.append(first, state, ...numbers.slice(0, 1), done, ...numbers.slice(1), actions);
   [...made.cells].forEach((cell, at) => { cell.dataset.title = titles()[at]; });
-  made.parts = { box, label: label.lastChild, state: state.firstChild, progress, numbers, stop, promote, why: made.lastChild };
+  made.parts = { box, label: label.lastChild, state: state.firstChild, progress, numbers, stop, promote, why: first.lastChild };
   return made;
 }
 
@@ -103,7 +103,7 @@ function fill(row, job) {
 }
 
 function titles() {
-  return ["job", "state", whole.score, "progress", "time", "left", "core-hours", ...(whole.priced ? ["cost"] : []), "", ""];
+  return ["job", "state", whole.score, "progress", "time", "left", "core-hours", ...(whole.priced ? ["cost"] : []), ""];
 }
 
 function table() {
@@ -140,7 +140,7 @@ function samples() {
     }
     const [title, , text, details] = cards.get(job.name).children;
     write(title, job.label);
-    write(text, job.samples || "No samples yet: they are written at the end.");
+    write(text, job.samples || (job.state === "running" ? "No samples yet: they are written at the end." : "No samples."));
     write(details.lastChild, job.config);
   }
 }
