@@ -60,9 +60,8 @@ class Bench:
         """A training on tinyplots."""
         plots = TinyPlots(plots=200 if self.dry else 50_000)
         model = fill(ModelConfig, {"name": shape, **self.shapes[shape]}, "model")
-        return replace(
-            config(self.place), data=plots, model=model, device=self.device, samples=0, compile="off", **fields
-        )
+        fields = {"device": self.device, "samples": 0, "compile": "off"} | fields
+        return replace(config(self.place), data=plots, model=model, **fields)
 
     def check(self, name: str, work: Callable[[], bool]) -> None:
         """Prints whether `work` gave what it should."""
