@@ -63,6 +63,7 @@ class Charts {
       this.sight?.observe(box);
       box.append(document.createElement("h4"), document.createElement("div"));
       box.plot = box.lastChild;
+      new ResizeObserver(() => { if (box.clientWidth && box.plot.data) Plotly.Plots.resize(box.plot); }).observe(box);  // as others come beside it
     }
     box.firstChild.textContent = shape.heading;
     Plotly.react(box.plot, traces, shape, config);
