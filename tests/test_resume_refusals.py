@@ -14,7 +14,7 @@ from interrupted import DROPOUT, Killed, assert_same, interrupt
 from tiny_run import rows, tiny_config, write_documents
 
 from nanolm import hardware
-from nanolm.errors import ConfigError, NanolmError
+from nanolm.errors import ConfigError, DataError, NanolmError
 from nanolm.runs.run import BEST, LAST, PREVIOUS, Run
 from nanolm.runs.weights import read_weights
 from nanolm.training.train import train
@@ -108,6 +108,8 @@ def test_the_text_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         train(tiny_config(tmp_path), folder=tmp_path / "run")
     moved = (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
     how: dict[str, Any] = {"resume": str(tmp_path / "run"), "data": {"path": str(moved)}}
+    with pytest.raises(DataError, match=r"text\.txt: no such file.*; if it has moved, give data\.path=NEW$"):
+        train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
     other = write_documents(tmp_path / "other.txt", seed=3)
     with pytest.raises(NanolmError, match=r"its documents .* have changed since; give data\.path="):
         train(tiny_config(tmp_path, **how | {"data": {"path": str(other)}}), [f"data.path={other}"])

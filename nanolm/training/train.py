@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nanolm.config import fill, plain
-from nanolm.errors import RunError
+from nanolm.errors import DataError, RunError
 from nanolm.files import write_json
 from nanolm.runs.folders import new_folder
 from nanolm.runs.run import BEST, LAST, Run
@@ -128,7 +128,10 @@ def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) ->
 def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
     """A run's setup and progress as they were at its last checkpoint, or at its start where it has none yet."""
     old = plain(fill(Plan, run.manifest["plan"], f"{run.folder / 'manifest.json'}: plan"))
-    setup = set_up(config, run.tokenizer())
+    try:
+        setup = set_up(config, run.tokenizer())
+    except DataError as error:
+        raise DataError(f"{error}{Run.if_moved(config.data)}") from error
     if setup.corpus.fingerprint != old["corpus"]:
         mend = f"give data.path= of the text as it was, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")
