@@ -106,10 +106,11 @@ def test_the_text_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     interrupt(monkeypatch, at=5)
     with pytest.raises(Killed):
         train(tiny_config(tmp_path), folder=tmp_path / "run")
+    alone = tiny_config(tmp_path, resume=str(tmp_path / "run"))
     moved = (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
-    how: dict[str, Any] = {"resume": str(tmp_path / "run"), "data": {"path": str(moved)}}
     with pytest.raises(DataError, match=r"text\.txt: no such file.*; if it has moved, give data\.path=NEW$"):
-        train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
+        train(alone)
+    how: dict[str, Any] = {"resume": str(tmp_path / "run"), "data": {"path": str(moved)}}
     other = write_documents(tmp_path / "other.txt", seed=3)
     with pytest.raises(NanolmError, match=r"its documents .* have changed since; give data\.path="):
         train(tiny_config(tmp_path, **how | {"data": {"path": str(other)}}), [f"data.path={other}"])
