@@ -144,7 +144,9 @@ def test_changed_documents_are_noticed(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, or in the background of a script
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from tiny_run import tiny_config

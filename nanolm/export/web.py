@@ -73,7 +73,7 @@ def fetch_runtime(folder: Path) -> None:
     if not npm:
         raise ConfigError(f"runtime=null: format=web needs {PACKAGE}, and npm to fetch it; elsewhere {BY_HAND}")
     print(f"fetching {PACKAGE} by npm to {folder.parent}", file=sys.stderr)
-    done = subprocess.run([npm, "pack", PACKAGE, "--silent"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run([npm, "pack", PACKAGE, "--silent"], cwd=folder, capture_output=True, encoding="utf-8")
     if done.returncode != 0:
         line = " ".join(done.stderr.split())[:200]
         raise ConfigError(f"runtime=null: npm can't fetch {PACKAGE} ({line}); {BY_HAND}")
