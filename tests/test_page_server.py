@@ -1,6 +1,7 @@
 """The live page: whom it answers, what it sends, what its buttons do; then in a real browser."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -90,6 +91,7 @@ def test_only_what_has_changed_is_sent(
     sweep: Sweep, served: tuple[Watch, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "PAUSE", 0.0)
+    monkeypatch.setattr(live, "SHARE", math.inf)  # or a slow look makes the next one wait
 
     def data(since: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(request(served[1], "GET", f"/data?since={since}")[1])
