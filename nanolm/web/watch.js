@@ -1,6 +1,6 @@
 // Asks for what has changed of the jobs, shows it, and sends what the buttons are for. Texts enter as text only.
 const { token, acts } = JSON.parse(document.getElementById("data").textContent);
-const DRAWING = 0.05;  // of the time may go into showing news: where it takes long, it is asked for less often
+const DRAWING = 0.04;  // of the time may go into showing news: where it takes long, it is asked for less often
 const SILENT = 120;  // seconds without a word from a job that runs are worth a remark
 const figures = new Charts(document.querySelector(".charts"), true), ticked = new Set(), said = element("p");
 const jobs = new Map(), rows = new Map(), cards = new Map();
