@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
-BF16 = training resume formats optim evaluating quantize generator decoding_measures bits
+BF16 = training training_step training_budget resume resume_refusals formats optim evaluating quantize generator \
+	generator_ends generate_verb decode_fields decoding_measures bits keep
 
 .PHONY: demo check test test-all test-bf16 bench bench-gpu race conf lint clean
 
