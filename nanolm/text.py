@@ -73,7 +73,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def parts(text: str, cut: re.Pattern[str] | None) -> Iterator[str]:
+def cut_up(text: str, cut: re.Pattern[str] | None) -> Iterator[str]:
     """The text in parts of about PART characters, each up to where `cut` matches; None: the whole."""
     start = 0
     while start < len(text):
@@ -88,13 +88,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("s" if count != 1 else "")
 
 
-def all_parts(texts: Iterable[str], cut: re.Pattern[str] | None) -> Iterator[str]:
+def all_cut_up(texts: Iterable[str], cut: re.Pattern[str] | None) -> Iterator[str]:
     """The parts of every text; a short one is its own."""
     for text in texts:
         if len(text) <= PART:
             yield text
         else:
-            yield from parts(text, cut)
+            yield from cut_up(text, cut)
 
 
 def split_words(text: str, mode: str) -> list[str]:

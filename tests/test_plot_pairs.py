@@ -14,7 +14,7 @@ from test_tinyplots import TOY
 from nanolm.cli import benchmark as verb
 from nanolm.data import plot_pairs
 from nanolm.data.grammar import Grammar
-from nanolm.data.plot_pairs import Plot, PlotPair, kinds
+from nanolm.data.plot_pairs import Plot, PlotPair, pair_kinds
 from nanolm.data.tinyplots import grammar, parse, plot
 from nanolm.errors import ConfigError
 from nanolm.scoring.speller import Speller
@@ -31,10 +31,10 @@ def pairs() -> list[PlotPair]:
 
 def test_there_are_pairs_of_many_kinds(pairs: list[PlotPair]) -> None:
     found = Counter((pair.field, pair.kind) for pair in pairs)
-    assert len(kinds()) >= 25
-    assert len(found) >= len(kinds()) - 2
+    assert len(pair_kinds()) >= 25
+    assert len(found) >= len(pair_kinds()) - 2
     assert set(found.values()) <= {1, 2}
-    assert len({kind for _, kind in kinds()}) == len(kinds())  # a kind's name says which
+    assert len({kind for _, kind in pair_kinds()}) == len(pair_kinds())  # a kind's name says which
 
 
 def test_bits_are_the_grammars(pairs: list[PlotPair]) -> None:

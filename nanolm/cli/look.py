@@ -18,7 +18,7 @@ from nanolm.interpret import page
 from nanolm.interpret.attention import shape_of, text_ids
 from nanolm.interpret.embeddings import MAPS
 from nanolm.interpret.heads import head_scores
-from nanolm.interpret.inside import SHOWN, Inside, Sample, draw_heads, heads_over_steps, val_sample, without_parts
+from nanolm.interpret.inside import SHOWN, Inside, ValSample, draw_heads, heads_over_steps, val_sample, without_parts
 from nanolm.model.transformer import Transformer
 from nanolm.runs.load import Loaded, load_for_scoring
 from nanolm.web.html import Html
@@ -68,7 +68,7 @@ def look(
     return folder
 
 
-def sample_of(loaded: Loaded, cache: Path, documents: int) -> Sample | None:
+def sample_of(loaded: Loaded, cache: Path, documents: int) -> ValSample | None:
     """The val documents to measure on; None where none are asked for or, with a word, the data has gone."""
     try:
         return val_sample(loaded.run, loaded.tokenizer, cache, documents) if documents else None

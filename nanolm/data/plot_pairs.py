@@ -186,7 +186,7 @@ def say_exactly(plot: Plot) -> Optional[str]:
     return other if other != plot.text else re.sub(r"\w+ weeks later", "a week later", plot.text, count=1)
 
 
-def kinds() -> dict[tuple[str, str], Callable[[Plot], Optional[str]]]:
+def pair_kinds() -> dict[tuple[str, str], Callable[[Plot], Optional[str]]]:
     """(field, kind) -> the change. Of `odds` the grammar can write both texts, of all others only the plot."""
     openers = {kind: {rule: Grammar(sources(), rule) for rule in rules} for kind, rules in OPENERS.items()}
     found: dict[tuple[str, str], Callable[[Plot], Optional[str]]] = {
@@ -216,7 +216,7 @@ def kinds() -> dict[tuple[str, str], Callable[[Plot], Optional[str]]]:
 
 def plot_pairs(count: int) -> list[PlotPair]:
     """Up to `count` pairs of each kind, in the order of the kinds."""
-    wanted, found = kinds(), dict[tuple[str, str], list[PlotPair]]()
+    wanted, found = pair_kinds(), dict[tuple[str, str], list[PlotPair]]()
     for number in range(PLOTS):
         missing = {name: change for name, change in wanted.items() if len(found.setdefault(name, [])) < count}
         if not missing:

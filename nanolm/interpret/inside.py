@@ -32,7 +32,7 @@ WORDS = 300  # on the map
 
 
 @dataclass
-class Sample:
+class ValSample:
     """The first val documents of a run, as ids, and their bytes."""
 
     encoded: Encoded
@@ -45,7 +45,7 @@ class Sample:
         return [self.encoded.ids[start:end].tolist() for start, end in bounds]
 
 
-def val_sample(run: Run, tokenizer: Tokenizer, cache: Path, documents: int) -> Sample:
+def val_sample(run: Run, tokenizer: Tokenizer, cache: Path, documents: int) -> ValSample:
     """The first so many val documents of the run's data; NanolmError where it has gone or has none."""
     corpus = run.corpus(cache)
     encoded = encode_corpus(corpus, tokenizer, cache)["val"]
@@ -53,7 +53,7 @@ def val_sample(run: Run, tokenizer: Tokenizer, cache: Path, documents: int) -> S
     if not count:
         raise NanolmError("the run's data has no val documents")
     some = Encoded(np.array(encoded.ids[: encoded.offsets[count]]), np.array(encoded.offsets[: count + 1]))
-    return Sample(some, corpus.nbytes("val")[:count])
+    return ValSample(some, corpus.nbytes("val")[:count])
 
 
 class Inside:
@@ -68,7 +68,7 @@ class Inside:
         """The tokens as a page shows them."""
         return [page.shown_token(self.tokenizer.decode_token(token)) for token in ids]
 
-    def lenses(self, sample: Optional[Sample]) -> list[Html]:
+    def lenses(self, sample: Optional[ValSample]) -> list[Html]:
         """The plain lens, and where there is a sample the one tuned by it."""
         sections = [self._lens("Layer by layer: the plain lens", page.LENS, None)]
         if sample:
@@ -105,7 +105,7 @@ class Inside:
         return sections
 
 
-def without_parts(model: Transformer, sample: Sample) -> tuple[Html, pd.DataFrame]:
+def without_parts(model: Transformer, sample: ValSample) -> tuple[Html, pd.DataFrame]:
     """The ablations over the sample: their section, and a row for each part: part, zeroed, mean_ablated."""
     whole, found = ablations(model, sample.encoded, sample.nbytes)
     return page.ablation_section(whole, found, len(sample.encoded)), ablation_table(found)

@@ -146,7 +146,7 @@ class Run:
         try:
             corpus = load_corpus(data, cache, needs=())
         except DataError as error:
-            raise DataError(f"{error}{'' if path else Run.if_moved(data)}") from error
+            raise DataError(f"{error}{'' if path else if_moved(data)}") from error
         if corpus.fingerprint == self.status().get("corpus"):
             return corpus
         if path is not None:
@@ -154,11 +154,6 @@ class Run:
             raise RunError(f"data.path={path}: not the text that {self.folder} was trained on; {other}")
         mend = "put it back, or give data.path=COPY of the text as it was"
         raise RunError(f"{self.folder}: its data has changed since the training; {mend}")
-
-    @staticmethod
-    def if_moved(data: DataConfig) -> str:
-        """What to add to the error where the run's own text isn't found."""
-        return "; if it has moved, give data.path=NEW" if hasattr(data, "path") else ""
 
     def tokenizer(self) -> Tokenizer:
         """The run's tokenizer; read once."""
@@ -218,6 +213,11 @@ class Run:
 def kept_name(step: int) -> str:
     """The file of the weights of a step that `keep_every` has kept."""
     return f"step-{step}.safetensors"
+
+
+def if_moved(data: DataConfig) -> str:
+    """What to add to the error where the run's own text isn't found."""
+    return "; if it has moved, give data.path=NEW" if hasattr(data, "path") else ""
 
 
 def check_fetches_nothing(folder: Path, data: DataConfig) -> None:

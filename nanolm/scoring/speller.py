@@ -15,7 +15,7 @@ from nanolm.corpus.corpus import Corpus
 from nanolm.errors import RunError
 from nanolm.files import fingerprint, read_json, write_json
 from nanolm.locks import built_once, cached
-from nanolm.text import BEFORE_SPACE, all_parts, split_words
+from nanolm.text import BEFORE_SPACE, all_cut_up, split_words
 from nanolm.tokenizer.base import Tokenizer
 from nanolm.workers import count
 
@@ -90,7 +90,7 @@ def corpus_speller(corpus: Corpus) -> Speller:
     """The corpus's speller, fitted on the training words that occur once; cached beside the corpus."""
 
     def fit(aside: Path) -> None:
-        texts = all_parts(corpus.texts("train"), BEFORE_SPACE)
+        texts = all_cut_up(corpus.texts("train"), BEFORE_SPACE)
         counts = count(lambda text: split_words(text, corpus.normalise), texts)
         Speller(word for word, times in counts.items() if times == 1).save(aside / "speller.json")
 

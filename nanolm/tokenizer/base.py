@@ -15,7 +15,7 @@ from typing import Any
 from nanolm.config import MISSING, between, build, check_name, knob, plain
 from nanolm.errors import NanolmError, RunError
 from nanolm.files import fingerprint, read_json, write_json
-from nanolm.text import MODES, parts
+from nanolm.text import MODES, cut_up
 from nanolm.tokenizer.pipeline import normalizer
 
 PAD, UNK, BOS, EOS = range(4)
@@ -72,7 +72,7 @@ class Tokenizer:
 
     def encode_parts(self, text: str) -> Iterator[list[int]]:
         """`encode` of a long text, a part at a time: as one list its ids would take ten times its memory."""
-        for part in parts(text, self.cut):
+        for part in cut_up(text, self.cut):
             yield from self.encode_batch([part])
 
     def decode(self, ids: Iterable[int]) -> str:

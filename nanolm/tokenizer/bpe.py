@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from nanolm.config import between, knob
-from nanolm.text import BEFORE_SPACE, all_parts
+from nanolm.text import BEFORE_SPACE, all_cut_up
 from nanolm.tokenizer.base import BOS, EOS, PAD, SPECIALS, Tokenizer, TokenizerConfig, ordered
 
 # use_regex parts letters from punctuation, so that no merge can spell a special token's name
@@ -79,7 +79,7 @@ class BPEConfig(TokenizerConfig):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        engine.train_from_iterator(all_parts(texts, BEFORE_SPACE), trainer)
+        engine.train_from_iterator(all_cut_up(texts, BEFORE_SPACE), trainer)
         model = json.loads(engine.to_str())["model"]
         tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
         return BPETokenizer(self, normalise, [*SPECIALS, *tokens], model["merges"])

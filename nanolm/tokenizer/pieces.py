@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nanolm.errors import ConfigError
-from nanolm.text import all_parts
+from nanolm.text import all_cut_up
 from nanolm.tokenizer.base import BOS, EOS, PAD, SPECIALS, UNK, Tokenizer, TokenizerConfig, ordered
 from nanolm.workers import count
 
@@ -36,7 +36,7 @@ class PieceConfig(TokenizerConfig):
         raise NotImplementedError
 
     def fit(self, texts: Iterable[str], normalise: str) -> "PieceTokenizer":
-        counts = count(lambda text: self.split(text, normalise), all_parts(texts, self.cut))
+        counts = count(lambda text: self.split(text, normalise), all_cut_up(texts, self.cut))
         kept = [piece for piece, n in counts.items() if n >= self.minfreq and piece not in SPECIALS]
         if not kept:
             top = max(counts.values(), default=0)

@@ -17,7 +17,7 @@ from nanolm.config import fill, plain
 from nanolm.errors import DataError, RunError
 from nanolm.files import write_json
 from nanolm.runs.folders import new_folder
-from nanolm.runs.run import BEST, LAST, Run
+from nanolm.runs.run import BEST, LAST, Run, if_moved
 from nanolm.runs.weights import read_weights, write_weights
 from nanolm.scoring.speller import corpus_speller
 from nanolm.sweep.folder import STOP
@@ -131,7 +131,7 @@ def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
     try:
         setup = set_up(config, run.tokenizer())
     except DataError as error:
-        raise DataError(f"{error}{Run.if_moved(config.data)}") from error
+        raise DataError(f"{error}{if_moved(config.data)}") from error
     if setup.corpus.fingerprint != old["corpus"]:
         mend = f"give data.path= of the text as it was, or start a new run with init={run.folder}"
         raise RunError(f"{run.folder}: its documents or their split have changed since; {mend}")

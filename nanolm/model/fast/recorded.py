@@ -35,7 +35,7 @@ class StepKind(NamedTuple):
     """What a recording holds for: steps that differ in it take other operations."""
 
     few: bool  # rows: the products of Packed
-    masked: bool
+    padded: bool  # rows that begin late are masked
 
 
 class RecordedSteps:
@@ -43,35 +43,38 @@ class RecordedSteps:
 
     def __init__(self) -> None:
         self.taken = Counter[StepKind]()
-        self.steps: dict[StepKind, Step] = {}  # one that could not be recorded stays as it was
+        self.steps: dict[StepKind, Step] = {}  # what could not be recorded is here as it was
         self.works = True
         self.lock = threading.Lock()  # torch records one module at a time
 
     def __call__(self, model: Transformer, ids: Tensor, cache: Cache) -> Tensor:
         """Reads the next token of each row into the cache; float32 logits (B, V). Raises ConfigError: no room."""
+        kind = StepKind(len(ids) in FEW, cache.starts is not None)
+        with self.lock:
+            self.taken[kind] += 1
+            taken = self.taken[kind]
+        if taken <= WAIT:
+            return model.logits(model(ids, cache)[:, -1])
         past, starts = cache.length, cache.starts
         where = torch.full((1,), past) if starts is None else places(1, past + 1, starts, ids.device)
         mask = model.positions.mask(cache.keys.new_empty(1, 1, 0), past + 1, starts)
         given = (ids, where, *cache.tables(1), *([] if mask is None else [mask]))
-        kind = StepKind(len(ids) in FEW, mask is not None)
         with self.lock:
-            self.taken[kind] += 1
-            taken = self.taken[kind]
-            if taken == 1:
-                self.steps[kind] = _Step(model, [partial(read, block, kind.masked) for block in model.blocks])
-            if taken == WAIT + 1 and self.works:
-                self.steps[kind] = self._recorded(model, kind, given)
+            if kind not in self.steps:
+                self.steps[kind] = self._recorded(model, mask is not None, given)
         if taken > WAIT + AFTER:
             return self.steps[kind](*given)
         with torch.jit.optimized_execution(False):
             return self.steps[kind](*given)
 
-    def _recorded(self, model: Transformer, kind: StepKind, given: tuple[Tensor, ...]) -> Step:
+    def _recorded(self, model: Transformer, masked: bool, given: tuple[Tensor, ...]) -> Step:
         """The recorded step of a model, tried on `given`; the plain one where that fails."""
-        plain = self.steps[kind]
+        plain = _Step(model, [partial(read, block, masked) for block in model.blocks])
+        if not self.works:
+            return plain
         expected = plain(*given)
         try:
-            step = recording(model, kind, given)
+            step = recording(model, masked, given)
         except (RuntimeError, AttributeError) as error:  # what torch.jit can't do, or has no longer
             return self._given_up(plain, str(error).strip().split("\n")[0])
         with torch.jit.optimized_execution(False):
@@ -127,13 +130,13 @@ class _FlatBlock(nn.Module):
         return self.plain(x, *tensors)
 
 
-def recording(model: Transformer, kind: StepKind, given: tuple[Tensor, ...]) -> Step:
+def recording(model: Transformer, masked: bool, given: tuple[Tensor, ...]) -> Step:
     """The step of `given` as torch recorded it. Raises RuntimeError and AttributeError."""
     ids, where, *tensors = given
     x, angles = model.embed(ids, where)
     of_block = (x, *(angles or ()), *tensors[4:], *(table[0] for table in tensors[:4]))
     with warnings.catch_warnings(action="ignore"):  # that it will be dropped; that sizes are taken as they are
-        first = torch.jit.trace(_FlatBlock(model.blocks[0], kind.masked), of_block, check_trace=False)
+        first = torch.jit.trace(_FlatBlock(model.blocks[0], masked), of_block, check_trace=False)
         blocks = nn.ModuleList()
         for block in model.blocks:
             module = copy.copy(first._c)  # shares the recorded operations
