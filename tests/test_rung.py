@@ -12,7 +12,7 @@ from nanolm.comparing.record import why_unranked
 from nanolm.errors import RunError
 from nanolm.files import sha256
 from nanolm.runs.find import find_run
-from nanolm.training.rung import rung_step
+from nanolm.training.plan import rung_step
 from nanolm.training.train import train
 
 

@@ -67,6 +67,13 @@ class Display:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
             self.shown = time.monotonic()
 
+    def replan(self, total: int, speed: str) -> None:
+        """From now on `total` steps are planned; `speed`: slower or faster."""
+        line = f"the machine is {speed} than before: {total:,} steps instead of {self.total:,} keep to minutes="
+        self.total = total
+        self.live.update(self.task, total=total)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
 
 def epochs(number: float) -> str:
     """`0.5 epochs`, `1 epoch`."""

@@ -19,11 +19,12 @@ from nanolm.scoring.speller import spelling_bits
 from nanolm.tracking.base import Tracker
 from nanolm.training.checkpoint import save_checkpoint
 from nanolm.training.display import SILENCE, Display
-from nanolm.training.distributed import add_up, connected, largest, rank, world_size
+from nanolm.training.distributed import add_up, connected, from_first, largest, rank, world_size
 from nanolm.training.keep import keep_weights
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import MOMENT, announced
-from nanolm.training.plan import step_batches
+from nanolm.training.pace import Pace
+from nanolm.training.plan import rung_step, step_batches, steps_at
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
 from nanolm.training.step import Diverged, Meter, learning_rate, take_step
@@ -51,8 +52,7 @@ class Session:
 
     setup: Setup
     run: Run
-    steps: int  # of the whole run
-    until: int  # the step to end at: that of a rung, or `steps`
+    share: float  # of the plan, after which it ends: that of a rung, or 1
     progress: Progress
     stop: Stop
     outlets: Outlets | None  # of several processes only the first one writes
@@ -61,6 +61,16 @@ class Session:
     saved: float = field(default_factory=time.perf_counter)  # when, and
     saved_step: int = -1
     row: tuple[int, float] = (0, 0.0)  # tokens and seconds of training at the last row of this session
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run, as it is planned by now."""
+        return steps_at(self.run.manifest["plan"], self.progress.step)
+
+    @property
+    def until(self) -> int:
+        """The step to end at."""
+        return rung_step(self.share, self.steps)
 
 
 def fit(session: Session) -> None:
@@ -74,12 +84,14 @@ def fit(session: Session) -> None:
         if progress.logged < progress.step and row_due(session):  # stopped in an evaluation
             record(session)
         keep(session)
-        upcoming = step_batches(session.setup, progress.step)
+        upcoming, pace = step_batches(session.setup, progress.step), Pace(session.run.manifest["plan"], progress)
         while not (fulfilled(session) or progress.step >= session.until):
             with timed(progress, training=True):
                 take_step(session.setup, next(upcoming), progress, session.steps, session.meter)
                 if session.setup.average:
                     session.setup.average.update_parameters(session.setup.model)
+            if pace.budget:
+                keep_pace(session, pace)
             keep(session)
             if row_due(session):
                 record(session)
@@ -94,6 +106,25 @@ def fit(session: Session) -> None:
         save(session)
         raise
     save(session)
+
+
+def keep_pace(session: Session, pace: Pace) -> None:
+    """Changes the plan where a budget in minutes would be missed by far."""
+    progress, before = session.progress, session.steps
+    with connected():
+        due = largest(int(rank() == 0 and pace.due(progress)))
+    if not due:
+        return
+    with timed(progress, training=True):  # a GPU has worked until here
+        session.meter.read(progress)
+    steps = from_first(pace.look(progress))
+    if steps == before:
+        return
+    session.run.manifest["plan"]["changes"].append([progress.step, steps])
+    if session.outlets:
+        session.run.list_files()
+        session.run.update_status(steps=steps)
+        session.outlets.display.replan(steps, "slower" if steps < before else "faster")
 
 
 def fulfilled(session: Session) -> bool:

@@ -1,16 +1,16 @@
-"""What is settled before the first step and kept for good: how many steps, and whether to compile.
+"""What is settled before the first step: how many steps, and whether to compile.
 
-In: a Setup. Out: a plan, plain data for the run's manifest. A budget in minutes is measured once, on steps that are
-then undone; from there on a run is a function of its plan alone.
+In: a Setup. Out: a plan, plain data for the run's manifest. A budget in minutes is measured on steps that are then
+undone, and again while it trains (pace.py). A run is a function of its plan alone.
 """
 
 import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
@@ -43,6 +43,7 @@ class Plan:
     minutes: Optional[float] = None
     compile: bool = False
     corpus: str = ""
+    changes: list[list[int]] = field(default_factory=list)  # after how many steps, how many in all: see pace.py
 
 
 def step_batches(setup: Setup, step: int) -> Iterator[list[Batch]]:
@@ -55,7 +56,7 @@ def step_batches(setup: Setup, step: int) -> Iterator[list[Batch]]:
 
 
 def make_plan(setup: Setup, old: dict[str, Any] | None = None) -> dict[str, Any]:
-    """steps, minutes (the budget they were measured for), compile; compiles the model where it says so.
+    """steps, minutes (the budget they were measured for), changes, compile; compiles the model where it says so.
 
     `old` is the plan of a run that goes on: its steps count as long as the budget is the same.
     """
@@ -65,11 +66,22 @@ def make_plan(setup: Setup, old: dict[str, Any] | None = None) -> dict[str, Any]
     if setup.config.compile == "auto":
         wanted = known.get("compile", seconds >= REPAYS.get((setup.device.type, setup.precision), math.inf))
     compiled = wanted and compile_model(setup)
-    if not minutes:
-        steps = planned_steps(setup)
-    else:
-        steps = known["steps"] if known.get("minutes") == minutes else measured_steps(setup, minutes)
-    return from_first({"steps": steps, "minutes": minutes, "compile": compiled})
+    steps, changes = planned_steps(setup) if not minutes else 0, []
+    if minutes and known.get("minutes") == minutes:
+        steps, changes = known["steps"], known["changes"]
+    elif minutes:
+        steps = measured_steps(setup, minutes)
+    return from_first({"steps": steps, "minutes": minutes, "changes": changes, "compile": compiled})
+
+
+def steps_at(plan: Mapping[str, Any], step: int) -> int:
+    """The steps in all, as planned once `step` of them are done."""
+    return next((steps for since, steps in reversed(plan["changes"]) if since <= step), plan["steps"])
+
+
+def rung_step(until: float, steps: int) -> int:
+    """The step of a plan at which a share `until` of it is done."""
+    return min(steps, max(1, math.ceil(until * steps - 1e-9)))
 
 
 def planned_steps(setup: Setup) -> int:

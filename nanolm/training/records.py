@@ -14,6 +14,7 @@ from nanolm.errors import NanolmError
 from nanolm.runs.run import Run
 from nanolm.tracking.base import RunInfo
 from nanolm.training.distributed import world_size
+from nanolm.training.plan import steps_at
 from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup
 
@@ -47,7 +48,7 @@ def first_status(setup: Setup, run: Run, progress: Progress) -> dict[str, Any]:
         "context": setup.context,
         "precision": precision,  # of the training; scores are measured in fp32
         "parameters": setup.model.summary(),
-        "steps": run.manifest["plan"]["steps"],
+        "steps": steps_at(run.manifest["plan"], progress.step),
     }
     return status | (progress.best or {}) | {"step": progress.step, "seconds": progress.seconds}
 

@@ -5,18 +5,12 @@ metrics, best weights and random numbers know nothing of the rung: a run that go
 stopped.
 """
 
-import math
 from typing import Any
 
 from nanolm.files import read_json, write_json
 from nanolm.training.loop import Outlets, Session, score_split
 
 RUNGS = "rungs.json"  # a list: share of the plan, step, of how many, val_bpb; bits and bytes of each val document
-
-
-def rung_step(until: float, steps: int) -> int:
-    """The step of a plan at which a share `until` of it is done."""
-    return min(steps, max(1, math.ceil(until * steps - 1e-9)))
 
 
 def stop_at_rung(session: Session, outlets: Outlets, until: float) -> float:

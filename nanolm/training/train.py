@@ -38,12 +38,12 @@ from nanolm.training.keep import check_room, forget_after
 from nanolm.training.loop import Outlets, Session, fit, fulfilled, score_split
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import announced, lasting_output
-from nanolm.training.plan import Plan, make_plan
+from nanolm.training.plan import Plan, make_plan, steps_at
 from nanolm.training.progress import Progress
 from nanolm.training.records import environment, first_status, run_info
 from nanolm.training.report import LATE_FILES, final_scores, finish
 from nanolm.training.resume import CHANGEABLE, initialised, is_complete, resumed
-from nanolm.training.rung import rung_step, stop_at_rung
+from nanolm.training.rung import stop_at_rung
 from nanolm.training.setup import Setup, load_weights, set_up
 from nanolm.training.step import Diverged
 from nanolm.training.stop import Stop, StopNow
@@ -180,10 +180,9 @@ def mend_best(setup: Setup, run: Run, progress: Progress) -> None:
 
 def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> float:
     """Trains and reports; whatever ends it is written into status.json. Ranks but the first write nothing."""
-    steps = run.manifest["plan"]["steps"]
-    last = rung_step(until, steps)
+    steps = steps_at(run.manifest["plan"], progress.step)
     if rank() > 0:
-        return follow(Session(setup, run, steps, last, progress, Stop(), None))
+        return follow(Session(setup, run, until, progress, Stop(), None))
     console = Console(highlight=False)
     show_setup(setup, steps, run.manifest["plan"]["compile"])
     write_json(run.folder / "status.json", first_status(setup, run, progress))
@@ -195,7 +194,7 @@ def work(setup: Setup, run: Run, progress: Progress, until: float = 1.0) -> floa
     status = 1
     try:
         with Stop(run.folder / STOP) as stop, ending(run, progress, stop):
-            session = Session(setup, run, steps, last, progress, stop, outlets)
+            session = Session(setup, run, until, progress, stop, outlets)
             with outlets.display.live:
                 fit(session)
             value = finish(session, outlets, console) if fulfilled(session) else stop_at_rung(session, outlets, until)

@@ -124,7 +124,8 @@ function table() {
     if (!rows.has(job.name)) rows.set(job.name, body.appendChild(newRow(job.name)));
     fill(rows.get(job.name), job);
   }
-  if (place.matches(":hover, :focus-within") && body.rows.length === sorted.length) return;  // no row slips from under the pointer
+  const held = place.matches(":hover") || place.querySelector(":focus-visible");
+  if (held && body.rows.length === sorted.length) return;  // no row slips from under the pointer
   sorted.forEach((job, at) => { if (body.rows[at] !== rows.get(job.name)) body.insertBefore(rows.get(job.name), body.rows[at]); });
 }
 
