@@ -2,7 +2,8 @@
 
 python benchmarks/halving.py [knobs constant films vocabulary points] [place=FOLDER]: each sweep is run halved, then
 whole; how early the order was known is told by what the whole jobs scored on their way. Prints a table. Started again
-with the same place it goes on where it was. Those on films need ../shared/data.
+with the same place it goes on where it was. Those on films need ../shared/data. With the word `rules` it prints what
+other rungs and etas would have come to on these whole grids.
 """
 
 import csv
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from timer import MOVIES, machine
+
+from nanolm.sweep.rule import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ["samples=0", "tracking=disabled", "precision=fp32", "model=tiny"]
@@ -39,6 +42,8 @@ SWEEPS = {
     "vocabulary": [*FILMS, "tokenizer.minfreq=1,2,5,10", "model.nblocks=1,2,3", "model.dropout=0,0.1"],
     "points": [*FILMS, *POINTS],
 }
+
+DRAWS = 1000  # of 16 jobs from each grid
 
 
 def sweep(words: list[str], place: Path) -> float:
@@ -85,23 +90,60 @@ def difference(one: Path, other: Path) -> tuple[float, float]:
     return float(mean), float(1.96 * np.sqrt((residuals**2).sum()) / nbytes.sum())
 
 
+def scores_on_the_way(place: Path) -> np.ndarray:
+    """(jobs, evaluations): val bits per byte of a whole grid's jobs, which are all evaluated after the same steps."""
+    files = [csv.DictReader(file.open()) for file in sorted(place.glob("*/metrics.csv"))]
+    return np.array([[float(row["val_bpb"]) for row in rows if row["val_bpb"]] for rows in files])
+
+
 def rank_correlations(place: Path) -> str:
-    """Of the scores of a whole grid's jobs on their way with those at the end (Spearman's), by shares of the steps."""
-    scores: dict[int, list[float]] = {}
-    for file in sorted(place.glob("*/metrics.csv")):
-        for row in csv.DictReader(file.open()):
-            if row["val_bpb"]:
-                scores.setdefault(int(row["step"]), []).append(float(row["val_bpb"]))
-    last, order = max(scores), {step: np.argsort(np.argsort(values)) for step, values in scores.items()}
-    pairs = {step / last: np.corrcoef(order[step], order[last])[0, 1] for step in sorted(scores) if step < last}
+    """Of the scores on the way with those at the end (Spearman's), by shares of the steps."""
+    rows = csv.DictReader(next(place.glob("*/metrics.csv")).open())
+    steps = [int(row["step"]) for row in rows if row["val_bpb"]]
+    order = scores_on_the_way(place).argsort(0).argsort(0)
+    pairs = {
+        step / steps[-1]: np.corrcoef(ranks, order[:, -1])[0, 1]
+        for step, ranks in zip(steps[:-1], order.T, strict=False)
+    }
     return ", ".join(f"{share:.0%}: {value:.2f}" for share, value in pairs.items())
+
+
+def outcome(scores: np.ndarray, seconds: np.ndarray, rule: Rule) -> tuple[float, float, float]:
+    """Tokens and time as shares of the whole grid's, and the loss: by how much the winner is worse than the best."""
+    going_on, before, tokens, time_taken = np.arange(len(scores)), 0.0, 0.0, 0.0
+    for rung, share in enumerate(rule.shares):
+        tokens += len(going_on) * (share - before) / len(scores)
+        time_taken += seconds[going_on].sum() * (share - before) / seconds.sum()
+        before, column = share, round(share * scores.shape[1]) - 1
+        if share < 1:
+            best_first = going_on[scores[going_on, column].argsort()]
+            going_on = best_first[: rule.places(len(scores), rung + 1)]
+    return tokens, time_taken, scores[going_on, -1].min() - scores[:, -1].min()
+
+
+def print_rules(places: list[Path]) -> None:
+    """What the plain rule comes to with each choice of rungs and eta: means over 16 jobs drawn from each grid."""
+    print("\n| rungs | eta | tokens | time of the jobs | loss of the winner |\n|---|---|---|---|---|")
+    for rungs in ([0.1, 0.3], [0.1, 0.4], [0.1, 0.5], [0.2, 0.4], [0.2, 0.5], [0.1, 0.3, 0.6]):
+        for eta in (2.0, 2.5, 3.0, 3.5, 4.0):
+            chance, found = np.random.default_rng(1), list[tuple[float, float, float]]()
+            for place in places:
+                scores = scores_on_the_way(place)
+                seconds = np.array([jobs(place)[name]["seconds"] for name in sorted(jobs(place))])
+                for _ in range(DRAWS):
+                    drawn = chance.choice(len(scores), 16, replace=False)
+                    found.append(outcome(scores[drawn], seconds[drawn], Rule(rungs, eta, None, 0.0)))
+            tokens, time_taken, loss = np.mean(found, 0)
+            print(f"| {rungs} | {eta:g} | {tokens:.0%} | {time_taken:.0%} | {loss:.4f} |")
 
 
 def main() -> None:
     arguments = dict.fromkeys(sys.argv[1:])
     kept = next((word.removeprefix("place=") for word in arguments if word.startswith("place=")), None)
     place = Path(kept or tempfile.mkdtemp()).resolve()
-    chosen = [word for word in arguments if not word.startswith("place=")] or ["knobs"]
+    chosen = [word for word in arguments if word in SWEEPS] or ["knobs"]
+    if "rules" in arguments:
+        return print_rules([place / name / "whole" for name in chosen])
     machine("Successive halving")
     print("\n| sweep | jobs | tokens | time | winner's test difference | rank correlation with the end |")
     print("|---|---|---|---|---|---|")

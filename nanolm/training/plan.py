@@ -94,7 +94,7 @@ def planned_steps(setup: Setup) -> int:
 def measured_steps(setup: Setup, minutes: float) -> int:
     """How many steps `minutes` hold, from the speed of a few that are undone afterwards.
 
-    On a CPU the upper quartile of tokens per second: what else the machine does for a moment only makes a step slower.
+    On a CPU the median of tokens per second: a moment in which the machine does something else doesn't count.
     On a GPU, which mostly waits for its next kernel, the steps per second; none of them waits for its figures.
     """
     weights = {name: tensor.clone() for name, tensor in setup.model.state_dict().items()}
@@ -115,7 +115,7 @@ def measured_steps(setup: Setup, minutes: float) -> int:
     setup.optimizer = setup.config.optim.build(setup.model, setup.precision)
     if setup.device.type in SYNCHRONOUS:
         speeds = np.diff(tokens)[SKIPPED:] / np.diff(times)[SKIPPED:]
-        per_second = float(np.quantile(speeds, 0.75)) * setup.steps_per_epoch / setup.batches.tokens
+        per_second = float(np.median(speeds)) * setup.steps_per_epoch / setup.batches.tokens
     return max(1, round(60 * minutes * per_second))
 
 
