@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ def test_it_learns_and_leaves_a_whole_run_folder(
     output = capsys.readouterr().out
     for word in ("vocabulary", "parameters", "documents", "bits per byte", "python generate.py run=", "epochs=6"):
         assert word in output
+
+
+def test_the_commands_that_it_prints_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "it's a run"
+    train(tiny_config(tmp_path, epochs=1), folder=run)
+    printed = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  python ")]
+    words = [f"run={run}", f"run={run}", f"resume={run}"]
+    assert [line[:3] for line in printed] == [
+        ["python", f"{verb}.py", word] for verb, word in zip(("generate", "evaluate", "train"), words, strict=True)
+    ]
 
 
 def test_the_same_command_twice_gives_the_same_numbers(tmp_path: Path) -> None:

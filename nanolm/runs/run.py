@@ -6,6 +6,7 @@ Knows the names of the files and no training; `config.json` is plain data, never
 
 import re
 import secrets
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,6 +87,10 @@ class Run:
         """Whether training has begun in `folder`: a run without a checkpoint resumes at its start."""
         return (folder / "manifest.json").exists()
 
+    def word(self, key: str) -> str:
+        """`key=FOLDER`, as it is typed in a shell."""
+        return shlex.quote(f"{key}={self.folder}")
+
     def list_files(self, *names: str) -> None:
         """Adds the checksums of these files to the manifest, and writes it."""
         self.manifest["files"] |= {name: sha256(self.folder / name) for name in names}
@@ -112,7 +117,7 @@ class Run:
         status = read_json(self.folder / "status.json")
         listed = self.manifest["files"].get("status.json")  # once the run is finished
         if not isinstance(status, dict) or listed not in (None, sha256(self.folder / "status.json")):
-            raise RunError(f"{self.folder / 'status.json'}: damaged; python train.py resume={self.folder} mends it")
+            raise RunError(f"{self.folder / 'status.json'}: damaged; python train.py {self.word('resume')} mends it")
         return status
 
     def update_status(self, **fields: Any) -> None:
@@ -176,7 +181,7 @@ class Run:
             print(f"{self.folder}: not evaluated yet, so its last weights are taken as the best", file=sys.stderr)
             return self.folder / LAST
         if not path.exists():
-            raise RunError(f"{path}: missing; the run has no weights yet: python train.py resume={self.folder}")
+            raise RunError(f"{path}: missing; the run has no weights yet: python train.py {self.word('resume')}")
         return path
 
     def model(self, which: str = "best") -> Transformer:

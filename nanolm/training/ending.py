@@ -32,7 +32,7 @@ def ending(run: Run, progress: Progress, stop: Stop) -> Iterator[None]:
             if not run.finished():
                 run.update_status(state=state, error=line, step=progress.step, seconds=progress.seconds)
         if isinstance(error, StopNow):
-            print(f"{line} after step {progress.step}, all saved; go on: python train.py resume={run.folder}")
+            print(f"{line} after step {progress.step}, all saved; go on: python train.py {run.word('resume')}")
             raise SystemExit(128 + (stop.signal or 0)) from None
         if isinstance(error, OSError) or is_memory(error):
             raise RunError(line) from error

@@ -117,6 +117,7 @@ def write_samples(session: Session) -> list[tuple[str, str]]:
 def print_results(console: Console, session: Session, figures: dict[str, Any], samples: list[tuple[str, str]]) -> None:
     """Prints the table of results, the samples and the next commands."""
     folder, kept = session.run.folder, list(session.run.kept().values())
+    run, resume = session.run.word("run"), session.run.word("resume")
     titles = ("", "bits per byte", "floor", "above it", "perplexity*")
     table = Table(*titles, title=escape(escape_controls(f"{folder}")), title_justify="left")
     for split in ("val", "test"):
@@ -133,9 +134,9 @@ def print_results(console: Console, session: Session, figures: dict[str, Any], s
         *([f"kept: the weights of {len(kept)} steps, {kept[0].stem} to {kept[-1].stem}"] if kept else []),
         *(f"\n{f'[{prompt}] ' if prompt else ''}{text}" for prompt, text in samples),
         "\nnext:",
-        f'  python generate.py run={folder} prompt="{" ".join(samples[0][1].split()[:2]) if samples else ""}"',
-        f"  python evaluate.py run={folder} data=files data.path=mine.txt",
-        f"  python train.py resume={folder} {session.setup.config.larger_budget}",
-        *([f'  python look.py run={folder} prompt="..."    which heads form when'] if kept else []),
+        f'  python generate.py {run} prompt="{" ".join(samples[0][1].split()[:2]) if samples else ""}"',
+        f"  python evaluate.py {run} data=files data.path=mine.txt",
+        f"  python train.py {resume} {session.setup.config.larger_budget}",
+        *([f'  python look.py {run} prompt="..."    which heads form when'] if kept else []),
     ]
     print(*map(escape_controls, lines), sep="\n")

@@ -93,7 +93,7 @@ def say_complete(run: Run, config: TrainConfig) -> float:
     """Says that there is nothing to do, and how to go on; the run's best val bits per byte."""
     status = run.status()
     print(f"{run.folder}: is complete, {status['val_bpb']:.4f} bits per byte on val; nothing is done")
-    print(f"a larger budget goes on with it, as in: python train.py resume={run.folder} {config.larger_budget}")
+    print(f"a larger budget goes on with it, as in: python train.py {run.word('resume')} {config.larger_budget}")
     return float(status["val_bpb"])
 
 
