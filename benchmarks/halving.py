@@ -22,15 +22,8 @@ from nanolm.sweep.rule import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ["samples=0", "tracking=disabled", "precision=fp32", "model=tiny"]
-FILMS = [
-    "data=movie_plots",
-    f"data.path={MOVIES}",
-    "data.maxlen=128",
-    "data.limit=1500",
-    "data.val=0.1",
-    "data.test=0.1",
-]
-FILMS += ["data.val=0.1", "data.test=0.1", "epochs=2", "batch_size=16", "eval_every=15"]  # a tenth of the steps
+FILMS = ["data=movie_plots", f"data.path={MOVIES}", "data.maxlen=128", "data.limit=1500", "data.val=0.1"]
+FILMS += ["data.test=0.1", "epochs=2", "batch_size=16", "eval_every=15"]  # a tenth of the steps
 KNOBS = ["data.plots=1500", "data.val=0.1", "data.test=0.1", "tokens=60000", "eval_every=11", "model.dims=64,128"]
 KNOBS += ["optim.lr=0.0025,0.005,0.01,0.02", "model.dropout=0,0.2"]
 POINTS = ["hydra.sweeper.n_trials=32", "optim.lr=tag(log,interval(1e-3,3e-2))", "model.dropout=interval(0,0.3)"]
@@ -42,7 +35,6 @@ SWEEPS = {
     "vocabulary": [*FILMS, "tokenizer.minfreq=1,2,5,10", "model.nblocks=1,2,3", "model.dropout=0,0.1"],
     "points": [*FILMS, *POINTS],
 }
-
 DRAWS = 1000  # of 16 jobs from each grid
 
 
@@ -51,14 +43,8 @@ def sweep(words: list[str], place: Path) -> float:
     note = place.with_suffix(".seconds")
     if not note.exists():
         begun = time.perf_counter()
-        command = [
-            sys.executable,
-            "train.py",
-            "-m",
-            *SHARED,
-            *words,
-            f"outputs={place.parent}/{place.name}-outputs",
-        ]  # its own caches
+        outputs = f"outputs={place.parent}/{place.name}-outputs"  # its own caches
+        command = [sys.executable, "train.py", "-m", *SHARED, *words, outputs]
         command += [f"hydra.sweep.dir={place}", "hydra/sweeper=halving"]
         subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
         note.write_text(str(time.perf_counter() - begun))

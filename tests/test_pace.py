@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from tiny_run import rows, tiny_config
 
+from nanolm.errors import RunError
+from nanolm.files import read_json, write_json
 from nanolm.runs.run import Run
 from nanolm.training import loop, plan
 from nanolm.training.pace import Pace
@@ -102,6 +104,15 @@ def test_another_budget_is_planned_anew(tmp_path: Path, clock: Callable[[Seconds
     changed = Run.open(tmp_path / "run").manifest["plan"]
     assert (changed["steps"], changed["minutes"]) == (40, 40 / 60)
     assert 32 <= slower(Run.open(tmp_path / "run").status()["step"]) <= 48
+
+
+def test_changes_that_are_none_are_refused(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path, epochs=1), folder=tmp_path / "run", until=0.5)
+    manifest = read_json(tmp_path / "run" / "manifest.json")
+    manifest["plan"]["changes"] = [[3]]
+    write_json(tmp_path / "run" / "manifest.json", manifest)
+    with pytest.raises(RunError, match=r"manifest\.json: plan\.changes=\[\[3\]\]: must be pairs of steps"):
+        train(tiny_config(tmp_path, resume=str(tmp_path / "run")))
 
 
 def test_a_moment_after_a_resume_tells_no_speed() -> None:

@@ -127,7 +127,10 @@ def begin(config: TrainConfig, overrides: Sequence[str], folder: Path | None) ->
 
 def restore(config: TrainConfig, run: Run) -> tuple[Setup, Progress]:
     """A run's setup and progress as they were at its last checkpoint, or at its start where it has none yet."""
-    old = plain(fill(Plan, run.manifest["plan"], f"{run.folder / 'manifest.json'}: plan"))
+    where = f"{run.folder / 'manifest.json'}: plan"
+    old = plain(fill(Plan, run.manifest["plan"], where))
+    if any(len(change) != 2 for change in old["changes"]):
+        raise RunError(f"{where}.changes={old['changes']}: must be pairs of steps")
     try:
         setup = set_up(config, run.tokenizer())
     except DataError as error:
