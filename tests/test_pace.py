@@ -72,7 +72,9 @@ def test_a_machine_that_grows_slower_or_faster_changes_it(
     assert rows(tmp_path / "run")[-1]["val_bpb"]
     assert 16 <= seconds(steps) <= 24  # within 20% of the budget
     word = "slower" if steps < 20 else "faster"
-    assert f"the machine is {word} than before: {steps} steps instead of 20 keep to minutes=" in capsys.readouterr().out
+    assert (
+        f"the machine is {word} than before: {steps} steps instead of 20 keep to the budget" in capsys.readouterr().out
+    )
 
 
 def test_a_run_that_goes_on_from_before_a_change_takes_the_same_steps(

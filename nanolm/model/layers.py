@@ -41,10 +41,10 @@ class Stacked(nn.Linear):
 def _inverse_rms(x: Tensor) -> Tensor:
     wide = torch.float32 if x.itemsize < 4 else x.dtype
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-    return cast(torch.addcmul(_EPS, norm, norm, value=1 / x.shape[-1]).rsqrt_(), x)
+    return cast_like(torch.addcmul(_EPS, norm, norm, value=1 / x.shape[-1]).rsqrt_(), x)
 
 
-def cast(x: Tensor, like: Tensor) -> Tensor:
+def cast_like(x: Tensor, like: Tensor) -> Tensor:
     """x in the dtype of `like`; asked beforehand, since Tensor.to that changes nothing is 3% of a token of `tiny`."""
     return x if x.dtype == like.dtype else x.to(like.dtype)
 
@@ -75,7 +75,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = cast(self.weight, x)  # one dtype: a mixed call misses the fused kernel
+        weight = cast_like(self.weight, x)  # one dtype: a mixed call misses the fused kernel
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             if torch.is_autocast_enabled(x.device.type):  # which on a GPU would answer in fp32
                 with torch.autocast(x.device.type, enabled=False):
@@ -88,8 +88,8 @@ class LayerNorm(nn.LayerNorm):
     """PyTorch's, but the output keeps the input's dtype under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else cast(self.bias, x)
-        return cast(F.layer_norm(x, self.weight.shape, cast(self.weight, x), bias, self.eps), x)
+        bias = None if self.bias is None else cast_like(self.bias, x)
+        return cast_like(F.layer_norm(x, self.weight.shape, cast_like(self.weight, x), bias, self.eps), x)
 
 
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:

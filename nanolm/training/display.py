@@ -69,7 +69,7 @@ class Display:
 
     def replan(self, total: int, speed: str) -> None:
         """From now on `total` steps are planned; `speed`: slower or faster."""
-        line = f"the machine is {speed} than before: {total:,} steps instead of {self.total:,} keep to minutes="
+        line = f"the machine is {speed} than before: {total:,} steps instead of {self.total:,} keep to the budget"
         self.total = total
         self.live.update(self.task, total=total)
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
