@@ -50,4 +50,6 @@ def test_a_stopped_run_is_not_ranked_and_is_not_the_best(tmp_path: Path) -> None
 
 
 def test_a_rung_is_a_step_of_the_plan() -> None:
-    assert [rung_step(share, 9) for share in (1e-6, 1 / 9, 0.12, 1 / 3, 1.0)] == [1, 1, 2, 3, 9]
+    assert [rung_step(share, 41) for share in (1e-6, 0.1, 0.4, 1.0)] == [5, 8, 19, 41]
+    assert [rung_step(share, 5) for share in (0.1, 1.0)] == [5, 5]
+    assert [rung_step(share, 1) for share in (0.1, 1.0)] == [1, 1]

@@ -18,6 +18,7 @@ class CompareConfig:
     sort: str = knob("val_bpb", "a column of compare.csv or a key of the config; -column: falling")
     by: list[str] = knob([], "keys of the config to group by")
     baselines: bool = knob(True, "uniform, unigram, 5-gram, gzip, xz, floor: computed once per corpus and tokenizer")
+    ensemble: Optional[int] = knob(None, "so many seeds of each configuration also scored together, as one model")
     outputs: str = knob("outputs", "the folder of all runs", path=True)
     watch: bool = knob(False, "a live page on this machine, and a table that refreshes, until ctrl-c")
     port: Optional[int] = knob(None, "of that page; null: any free one")
@@ -28,6 +29,9 @@ class CompareConfig:
         one_of("source", self.source, ("folders", "wandb"))
         between("price_per_hour", self.price_per_hour, 0)
         between("port", self.port, 1, 65535)
+        between("ensemble", self.ensemble, 2)
+        if self.ensemble and self.source == "wandb":
+            raise ConfigError("ensemble: needs the weights in the run folders of this machine; leave source=wandb out")
         if self.watch and self.source == "wandb":
             raise ConfigError("watch=true: looks at the run folders of this machine; leave source=wandb out")
         if self.runs is not None and (self.sweep is not None or self.source == "wandb"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nanolm.comparing.collect import collect_records
 from nanolm.comparing.config import CompareConfig
+from nanolm.comparing.ensemble import add_ensembles
 from nanolm.comparing.figures import draw_figures
 from nanolm.comparing.importance import Importance, find_importance
 from nanolm.comparing.record import Record
@@ -35,6 +36,8 @@ def make_reports(config: CompareConfig, folder: Path) -> tuple[list[Report], Seq
     if config.baselines and config.source == "folders":
         for table in tables:
             add_baselines(table, Path(config.outputs, "cache"))
+    if config.ensemble:
+        add_ensembles(tables, config.ensemble, config.outputs)
     reports = []
     for table in tables:
         prefix = f"{table.corpus[:8]}_" if len(tables) > 1 else ""

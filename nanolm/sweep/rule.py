@@ -38,8 +38,8 @@ class Rule:
         return [*self.rungs, 1.0]
 
     def places(self, configurations: int, rung: int) -> int:
-        """How many of all configurations the plain rule trains to `rung`."""
-        return math.ceil(configurations / self.eta**rung)
+        """How many of all configurations the plain rule trains to `rung`: two at the least, or nothing is compared."""
+        return min(configurations, max(2, math.ceil(configurations / self.eta**rung)))
 
     def cost(self, configurations: int, rung: int) -> float:
         """The compute that the plain rule has spent once `rung` is through, in whole trainings."""

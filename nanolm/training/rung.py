@@ -25,6 +25,6 @@ def stop_at_rung(session: Session, outlets: Outlets, until: float) -> float:
     figures = {"state": "stopped", "rung": until, "rung_bpb": val.bpb}
     run.update_status(**figures, step=progress.step, tokens=progress.tokens, seconds=progress.seconds)
     outlets.tracker.report(figures, [], {})
-    where = f"stopped at {until:.0%} of its plan, after step {progress.step:,} of {session.steps:,}"
+    where = f"stopped at the rung of {until:.0%}, after step {progress.step:,} of {session.steps:,}"
     print(f"{where}: {val.bpb:.4f} bits per byte; go on: python train.py {run.word('resume')}")
     return float(val.bpb)
