@@ -1,27 +1,33 @@
 """`make race`: nanolm on tiny Shakespeare, against nanoGPT's CPU recipe (plain_gpt.py) and its A100's result.
 
-In: the text's file (.gz or not), the word `shakespeare` for the second race, then words for every train.py, as
-`model.dims=192`. Out: a Markdown table: seconds on the wall from command to result, and nats a character on the whole
-last tenth of the text, by the same functions for all: every character once, in windows of nanoGPT's block side by side
-(so many are seen at most) and of the model's own context that overlap by half; and nanoGPT's estimate, random windows
-of its block. The runners go in turn, alone, on all threads. What they watch while they train is a small piece of that
-tenth, as nanoGPT's loop does.
+In: the text's file (.gz or not), the word `shakespeare` or `hour` for the second race, then words for every train.py,
+as `model.dims=192`. Out: a Markdown table: seconds on the wall from command to result, and nats a character on the
+whole last tenth of the text, by the same functions for all: every character once, in windows of nanoGPT's block side by
+side (so many are seen at most) and of the model's own context that overlap by half; and nanoGPT's estimate, random
+windows of its block. The runners go in turn, alone, on all threads. What they watch while they train is a small piece
+of that tenth, as nanoGPT's loop does. `hour`: seeds of the preset, their probabilities averaged. The word `picture`
+draws what docs/results/shakespeare.csv holds.
 """
 
 import gzip
+import math
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from plain_gpt import BLOCK, PlainGPT, encode, windows
 from safetensors.torch import load_file
 from timer import machine
 from torch import Tensor, nn
 
-from nanolm.runs.find import find_run
+from nanolm.plots import COLOURS, GREY, STYLE
 from nanolm.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,12 +38,15 @@ OURS = ["data.document=file", "data.normalise=none", "tokenizer=char", "model=ti
 OURS += ["samples=0", "tracking=disabled"]
 EIGHTH = ["model.dims=64", "model.nblocks=2", "model.context=32", "optim.lr=0.01", "precision=fp32", "tokens=340000"]
 WHOLE = ["model.dims=96", "model.nblocks=4", "model.context=64"]
+HOUR = ["-m", "seed=1,2,3,4"]
 A100_BLOCK, A100_NATS = 256, 1.4697  # nanoGPT's README: 10.65 million parameters, 5,000 steps of 64 x 256
 Row = tuple[str, float, float, float, float, int]
 
 
 def main(words: list[str]) -> None:
-    """One race and its table."""
+    """One race and its table, or the picture."""
+    if words == ["picture"]:
+        return draw(ROOT / "docs/results/shakespeare.csv", ROOT / "docs/race.png")
     path = Path(words.pop(0)) if words and "=" not in words[0] and words[0] != "shakespeare" else TEXT
     if not path.is_file():
         raise SystemExit(f"race.py: {path}: no such file; make race TEXT=tinyshakespeare.txt names yours")
@@ -45,8 +54,8 @@ def main(words: list[str]) -> None:
     text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode()
     machine("Race: tiny Shakespeare, characters")
     with tempfile.TemporaryDirectory() as place:
-        if words[:1] == ["shakespeare"]:
-            against_a100(text, Path(place), words[1:])
+        if words[:1] in (["shakespeare"], ["hour"]):
+            against_a100(text, Path(place), words[0], words[1:])
         else:
             against_cpu_recipe(text, Path(place), words)
 
@@ -73,21 +82,36 @@ def against_cpu_recipe(text: str, place: Path, words: list[str]) -> None:
     print(f"\nIn {fast / wall:.3f} of the time {early - theirs:+.3f} nats, in the same time {late - theirs:+.3f}.")
 
 
-def against_a100(text: str, place: Path, words: list[str]) -> None:
-    """The preset beside nanoGPT's published result, which is its estimate."""
+def against_a100(text: str, place: Path, name: str, words: list[str]) -> None:
+    """The preset, or several seeds of it as one model, beside nanoGPT's published result, which is its estimate."""
     (place / "text.txt").write_text(text, "utf-8")
     given = ["experiment=shakespeare", f"data.path={place}/text.txt", "samples=0", "tracking=disabled", *words]
-    rows = [raced("nanolm, experiment=shakespeare", given, text[int(len(text) * 0.9) :], place / "runs", A100_BLOCK)]
+    row, given = ("experiment=shakespeare", given) if name == "shakespeare" else ("seeds of it", [*HOUR, *given])
+    rows = [raced(f"nanolm, {row}", given, text[int(len(text) * 0.9) :], place / "runs", A100_BLOCK)]
     print_table(rows)
     print(f"\nnanoGPT's A100, by its estimate: {A100_NATS}; {rows[0][4] - A100_NATS:+.4f}.")
 
 
 def raced(name: str, words: list[str], val: str, outputs: Path, block: int) -> Row:
-    """A row of one train.py: its best weights scored on `val`."""
+    """A row of one train.py: its best weights scored on `val`; those of a sweep's jobs together."""
     seconds = timed([sys.executable, str(ROOT / "train.py"), *words, f"outputs={outputs}"])
-    run = Run.open(find_run("latest", outputs))
-    model, ids = run.model().eval(), torch.tensor(run.tokenizer().encode(val))
-    return name, seconds, *scores(model, ids, block, model.context), model.context
+    runs = [Run.open(manifest.parent) for manifest in sorted(outputs.glob("**/manifest.json"))]
+    models = [run.model().eval() for run in runs]
+    ids, context = torch.tensor(runs[0].tokenizer().encode(val)), models[0].context
+    return name, seconds, *scores(Averaged(models), ids, block, context), context
+
+
+class Averaged(nn.Module):
+    """Models as one, which has the mean of their probabilities."""
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def nats(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """ids, targets (B, T) -> (B, T)."""
+        nats = torch.stack([model.nats(ids, targets) for model in self.models])  # type: ignore[operator]
+        return math.log(len(nats)) - (-nats).logsumexp(0)
 
 
 def timed(command: list[str]) -> float:
@@ -133,6 +157,30 @@ def print_table(rows: list[Row]) -> None:
     print("|---|---|---|---|---|---|")
     for name, seconds, *nats, context in rows:
         print(f"| {name} | {seconds:.1f} | {' | '.join(f'{value:.4f}' for value in nats)} | {context} |")
+
+
+def draw(table: Path, picture: Path) -> None:
+    """nanoGPT's estimate over the seconds of each runner; the A100's result as a line."""
+    rows = pd.read_csv(table)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for (who, points), colour in zip(rows.groupby(rows["runner"].str.split(",").str[0]), COLOURS, strict=False):
+            axes.plot(points["seconds"], points["estimate"], "o-", color=colour, label=who)
+            for point in points.itertuples():
+                note = f"{point.estimate:.2f} after {point.seconds:,.0f} s"
+                axes.annotate(note, (point.seconds, point.estimate), (6, 6), textcoords="offset points", fontsize=8)
+        axes.axhline(A100_NATS, color=GREY, linestyle="--", label=f"nanoGPT on an A100: {A100_NATS:.2f}")
+        axes.set(
+            xscale="log",
+            xticks=[10, 60, 600, 3600],
+            xlabel="seconds from command to result",
+            ylabel="nats a character, nanoGPT's estimate",
+        )
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_xlim(rows["seconds"].min() / 1.5, rows["seconds"].max() * 3)
+        axes.legend(loc="upper right")
+        figure.savefig(picture, dpi=150)
 
 
 if __name__ == "__main__":

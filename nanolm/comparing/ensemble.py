@@ -33,7 +33,7 @@ def add_ensembles(tables: list[Table], size: int, outputs: str) -> None:
 
 
 def ensemble_scores(folders: list[str], outputs: str) -> dict[str, float]:
-    """`val_bpb` and `test_bpb` of the mean of the runs' probabilities, in fp32; NanolmError where their text has gone."""
+    """`val_bpb` and `test_bpb` of the mean of the runs' probabilities; NanolmError where their text has gone."""
     first = load_for_scoring(folders[0], outputs)
     cache = Path(outputs, "cache")
     corpus = first.run.corpus(cache)
