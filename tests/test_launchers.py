@@ -73,11 +73,12 @@ def test_a_halving_on_launchers_that_take_a_list_tells_wandb_where_each_job_stop
 ) -> None:
     if launcher == RANKS:
         pytest.importorskip("submitit")
-    words = ["epochs=2", "optim.lr=0.003,0.01", "precision=fp32", "hydra/sweeper=halving", "hydra.sweeper.rungs=[0.3]"]
+    words = ["epochs=2", "optim.lr=0.001,0.003,0.01", "precision=fp32"]
+    words += ["hydra/sweeper=halving", "hydra.sweeper.rungs=[0.3]"]
     done = sweep(text, *words, "hydra.sweeper.extra=0", "tracking=offline", *launcher)
     assert done.returncode == 0, done.stderr
     assert "rung 2 of 2, to 100% of the plan" in done.stdout
-    assert "1 done, 1 stopped" in done.stdout
+    assert "2 done, 1 stopped" in done.stdout
     found: dict[str, list[Any]] = {}
     for folder in sorted((text.parent / "outputs/wandb").glob("offline-run-*"), key=os.path.getmtime):
         records = offline_records(folder)
@@ -86,7 +87,8 @@ def test_a_halving_on_launchers_that_take_a_list_tells_wandb_where_each_job_stop
         told = (summary["state"], summary.get("rung"), about.get("tags", []))
         found.setdefault(about["display_name"], []).append(told)
     at_rung = ("stopped", 0.3, ["rung 30%"])
-    assert sorted(found.values(), key=len) == [[at_rung], [at_rung, ("finished", None, [])]]
+    goes_on = [at_rung, ("finished", None, [])]
+    assert sorted(found.values(), key=len) == [[at_rung], goes_on, goes_on]
     assert {status["state"] for status in statuses(text).values()} == {"stopped", "finished"}
 
 

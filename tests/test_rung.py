@@ -50,6 +50,7 @@ def test_a_stopped_run_is_not_ranked_and_is_not_the_best(tmp_path: Path) -> None
 
 
 def test_a_rung_is_a_step_of_the_plan() -> None:
-    assert [rung_step(share, 41) for share in (1e-6, 0.1, 0.4, 1.0)] == [5, 8, 19, 41]
-    assert [rung_step(share, 5) for share in (0.1, 1.0)] == [5, 5]
+    assert [rung_step(share, 1000) for share in (1e-6, 0.1, 0.4, 1.0)] == [20, 100, 400, 1000]
+    assert [rung_step(share, 41) for share in (0.1, 0.4, 0.6)] == [20, 20, 25]
+    assert [rung_step(share, 9) for share in (0.1, 1 / 3, 0.5, 1.0)] == [4, 4, 5, 9]
     assert [rung_step(share, 1) for share in (0.1, 1.0)] == [1, 1]

@@ -202,11 +202,11 @@ def test_a_halving_is_killed_at_a_rung_and_goes_on_and_its_winner_is_the_run_tha
     before = {file: file.read_text() for file in folder.glob("*/rungs.json")}
     done = sweep(text, *halving)
     assert done.returncode == 1, done.stderr  # every job with 3 heads fails
-    assert "1 done, 3 failed, 2 stopped" in done.stdout
+    assert "2 done, 3 failed, 1 stopped" in done.stdout
     for file, rungs in before.items():  # nothing was trained twice
         assert json.loads(file.read_text())[0] == json.loads(rungs)[0]
     found = {job: Job.read(job) for job in folder.glob("*heads=2*")}
-    assert sorted(job.rung for job in found.values()) in ([0, 0.2, 0.5], [0, 0.5, 0.5])
+    assert sorted(job.rung for job in found.values()) == [0, 0, 0.1]
     winner = next(path for path, job in found.items() if job.state == "finished")
     again = sweep(text, *words, f"hydra.sweep.dir={folder.with_name('whole')}")
     assert "3 done, 3 failed" in again.stdout
@@ -217,4 +217,4 @@ def test_a_halving_is_killed_at_a_rung_and_goes_on_and_its_winner_is_the_run_tha
     assert subprocess.run(resume, cwd=text.parent, capture_output=True).returncode == 0
     promoted = (stopped / "best.safetensors").read_bytes()
     assert promoted == (whole.with_name(stopped.name) / "best.safetensors").read_bytes()
-    assert "3 failed, 2 skipped, 1 stopped" in sweep(text, *halving).stdout
+    assert "3 failed, 3 skipped" in sweep(text, *halving).stdout

@@ -25,7 +25,7 @@ from nanolm.training.step import SYNCHRONOUS, Meter, forward_backward, take_step
 
 TIMED = 20  # steps
 SKIPPED = 4  # steps before them that warm up the machine
-SETTLING = 4  # steps in which all runs fall alike: no rung counts them
+TELLING = 20  # steps; before them high learning rates look worse than they are, and no rung comes (docs/results.md, 8)
 SHARE = 0.1  # of the budget that timing may take, even if fewer steps are timed
 # seconds of training from which on compiling pays for itself; in fp32 on a CPU it gains nothing
 REPAYS = {("cpu", "bf16"): 300.0, ("cuda", "fp32"): 180.0, ("cuda", "bf16"): 180.0}
@@ -81,9 +81,8 @@ def steps_at(plan: Mapping[str, Any], step: int) -> int:
 
 
 def rung_step(until: float, steps: int) -> int:
-    """The step of a plan at which a share `until` of it is done, not counting the first few, which tell nothing."""
-    first = min(SETTLING, steps - 1)
-    return first + max(1, math.ceil(until * (steps - first) - 1e-9))
+    """The step of a plan at which a share `until` of it is done, but not before losses tell who will win."""
+    return min(steps, max(1, min(TELLING, steps // 2), math.ceil(until * steps - 1e-9)))
 
 
 def planned_steps(setup: Setup) -> int:

@@ -21,7 +21,7 @@ def stop_at_rung(session: Session, outlets: Outlets, until: float) -> float:
     known: list[dict[str, Any]] = read_json(path) if path.exists() else []
     rung = {"share": until, "step": progress.step, "of": session.steps, "val_bpb": val.bpb}
     documents = {"bits": val.bits.tolist(), "bytes": val.bytes.tolist()}
-    write_json(path, [*(old for old in known if old["step"] != progress.step), rung | documents])
+    write_json(path, [*(old for old in known if old["share"] != until), rung | documents])
     figures = {"state": "stopped", "rung": until, "rung_bpb": val.bpb}
     run.update_status(**figures, step=progress.step, tokens=progress.tokens, seconds=progress.seconds)
     outlets.tracker.report(figures, [], {})
