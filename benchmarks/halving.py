@@ -23,8 +23,8 @@ from nanolm.sweep.rule import Rule
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ["samples=0", "tracking=disabled", "precision=fp32", "model=tiny"]
 FILMS = ["data=movie_plots", f"data.path={MOVIES}", "data.maxlen=128", "data.limit=1500", "data.val=0.1"]
-FILMS += ["data.test=0.1", "epochs=2", "batch_size=16", "eval_every=15"]  # a tenth of the steps
-KNOBS = ["data.plots=1500", "data.val=0.1", "data.test=0.1", "tokens=60000", "eval_every=11", "model.dims=64,128"]
+FILMS += ["data.test=0.1", "epochs=3", "batch_size=16", "eval_every=22"]  # a tenth of the steps
+KNOBS = ["data.plots=1500", "data.val=0.1", "data.test=0.1", "tokens=160000", "eval_every=11", "model.dims=64,128"]
 KNOBS += ["optim.lr=0.0025,0.005,0.01,0.02", "model.dropout=0,0.2"]
 POINTS = ["hydra.sweeper.n_trials=32", "optim.lr=tag(log,interval(1e-3,3e-2))", "model.dropout=interval(0,0.3)"]
 POINTS += ["model.dims=64,128,192", "model.nblocks=1,2,3", "tokenizer.minfreq=2,5"]
@@ -76,31 +76,32 @@ def difference(one: Path, other: Path) -> tuple[float, float]:
     return float(mean), float(1.96 * np.sqrt((residuals**2).sum()) / nbytes.sum())
 
 
-def scores_on_the_way(place: Path) -> np.ndarray:
-    """(jobs, evaluations): val bits per byte of a whole grid's jobs, which are all evaluated after the same steps."""
+def scores_on_the_way(place: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the steps, and (jobs, shares) val bits per byte of a whole grid's jobs after these."""
     files = [csv.DictReader(file.open()) for file in sorted(place.glob("*/metrics.csv"))]
-    return np.array([[float(row["val_bpb"]) for row in rows if row["val_bpb"]] for rows in files])
+    evaluated = [[(int(row["step"]), float(row["val_bpb"])) for row in rows if row["val_bpb"]] for rows in files]
+    table = np.array(evaluated)
+    return table[0, :, 0] / table[0, -1, 0], table[:, :, 1]
 
 
 def rank_correlations(place: Path) -> str:
     """Of the scores on the way with those at the end (Spearman's), by shares of the steps."""
-    rows = csv.DictReader(next(place.glob("*/metrics.csv")).open())
-    steps = [int(row["step"]) for row in rows if row["val_bpb"]]
-    order = scores_on_the_way(place).argsort(0).argsort(0)
-    pairs = {
-        step / steps[-1]: np.corrcoef(ranks, order[:, -1])[0, 1]
-        for step, ranks in zip(steps[:-1], order.T, strict=False)
-    }
-    return ", ".join(f"{share:.0%}: {value:.2f}" for share, value in pairs.items())
+    shares, scores = scores_on_the_way(place)
+    order = scores.argsort(0).argsort(0)
+    found = [np.corrcoef(ranks, order[:, -1])[0, 1] for ranks in order.T]
+    return ", ".join(f"{share:.0%}: {value:.2f}" for share, value in zip(shares[:-1], found, strict=False))
 
 
-def outcome(scores: np.ndarray, seconds: np.ndarray, rule: Rule) -> tuple[float, float, float]:
-    """Tokens and time as shares of the whole grid's, and the loss: by how much the winner is worse than the best."""
+def outcome(shares: np.ndarray, scores: np.ndarray, seconds: np.ndarray, rule: Rule) -> tuple[float, float, float]:
+    """Tokens and time as shares of the whole grid's, and the loss: by how much the winner is worse than the best.
+
+    A rung is taken at the evaluation that lies nearest to it.
+    """
     going_on, before, tokens, time_taken = np.arange(len(scores)), 0.0, 0.0, 0.0
     for rung, share in enumerate(rule.shares):
         tokens += len(going_on) * (share - before) / len(scores)
         time_taken += seconds[going_on].sum() * (share - before) / seconds.sum()
-        before, column = share, round(share * scores.shape[1]) - 1
+        before, column = share, np.abs(shares - share).argmin()
         if share < 1:
             best_first = going_on[scores[going_on, column].argsort()]
             going_on = best_first[: rule.places(len(scores), rung + 1)]
@@ -114,11 +115,11 @@ def print_rules(places: list[Path]) -> None:
         for eta in (2.0, 2.5, 3.0, 3.5, 4.0):
             chance, found = np.random.default_rng(1), list[tuple[float, float, float]]()
             for place in places:
-                scores = scores_on_the_way(place)
+                shares, scores = scores_on_the_way(place)
                 seconds = np.array([jobs(place)[name]["seconds"] for name in sorted(jobs(place))])
                 for _ in range(DRAWS):
                     drawn = chance.choice(len(scores), 16, replace=False)
-                    found.append(outcome(scores[drawn], seconds[drawn], Rule(rungs, eta, None, 0.0)))
+                    found.append(outcome(shares, scores[drawn], seconds[drawn], Rule(rungs, eta, None, 0.0)))
             tokens, time_taken, loss = np.mean(found, 0)
             print(f"| {rungs} | {eta:g} | {tokens:.0%} | {time_taken:.0%} | {loss:.4f} |")
 

@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_run import rows, tiny_config
 
 from nanolm.comparing.collect import read_record
 from nanolm.comparing.record import why_unranked
+from nanolm.corpus.corpus import encode_corpus
 from nanolm.errors import RunError
 from nanolm.files import sha256
+from nanolm.model.transformer import Transformer
 from nanolm.runs.find import find_run
+from nanolm.runs.run import Run
+from nanolm.scoring.score import encoded_nats, score_nats
+from nanolm.scoring.speller import spelling_bits
 from nanolm.training.plan import rung_step
 from nanolm.training.train import train
 
@@ -47,6 +53,30 @@ def test_a_stopped_run_is_not_ranked_and_is_not_the_best(tmp_path: Path) -> None
     assert why_unranked({"state": "stopped", "rung": 0.5, "rung_bpb": 2.0}).startswith("stopped at 50%: 2.0000")
     with pytest.raises(RunError, match="no run on the corpus"):
         find_run("best", tmp_path / "out")
+
+
+def test_a_rung_is_judged_by_the_mean_of_the_weights_of_its_second_half(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "job"
+    score = train(tiny_config(tmp_path, keep_every=1), folder=folder, until=0.6)
+    run = Run.open(folder)
+    [rung] = json.loads((folder / "rungs.json").read_text())
+    steps = range(rung_step(0.6, rung["of"]) // 2 + 1, rung["step"] + 1)
+    states = [run.model(f"step-{step}").state_dict() for step in steps]
+    model = run.model("last")
+    model.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+    cache = folder.parent / "cache"
+    corpus = run.corpus(cache)
+    encoded, spelling = (
+        encode_corpus(corpus, run.tokenizer(), cache)["val"],
+        spelling_bits(corpus, "val", run.tokenizer(), cache),
+    )
+
+    def bpb(scored: Transformer) -> float:
+        nats = encoded_nats(scored, encoded, scored.context, scored.device)
+        return score_nats(nats, encoded, corpus.nbytes("val"), spelling).bpb
+
+    assert score == rung["val_bpb"] == pytest.approx(bpb(model), rel=1e-6)
+    assert score != pytest.approx(bpb(run.model("last")), rel=1e-3)
 
 
 def test_a_rung_is_a_step_of_the_plan() -> None:

@@ -26,7 +26,7 @@ from nanolm.training.output import MOMENT, announced
 from nanolm.training.pace import Pace
 from nanolm.training.plan import rung_step, step_batches, steps_at
 from nanolm.training.progress import Progress
-from nanolm.training.setup import Setup
+from nanolm.training.setup import Average, Setup
 from nanolm.training.step import Diverged, Meter, learning_rate, take_step
 from nanolm.training.stop import Stop, StopNow
 
@@ -56,6 +56,7 @@ class Session:
     progress: Progress
     stop: Stop
     outlets: Outlets | None  # of several processes only the first one writes
+    judged: Average | None = None  # of the weights on the way to a rung
     best_val: Score | None = None  # of the best weights, where this session has found them
     meter: Meter = field(default_factory=Meter)
     saved: float = field(default_factory=time.perf_counter)  # when, and
@@ -74,9 +75,9 @@ class Session:
 
 
 def fit(session: Session) -> None:
-    """Trains to the end of the plan, or to a rung; raises StopNow, with everything saved, where a signal asks for it.
+    """Trains to the end of the plan, or to a rung, which is then judged by the average of the last weights.
 
-    Raises Diverged with the last good state saved.
+    Raises StopNow, with everything saved, where a signal asks for it, and Diverged with the last good state saved.
     """
     progress, stop = session.progress, session.stop
     session.row = (progress.tokens, progress.training)
@@ -90,6 +91,9 @@ def fit(session: Session) -> None:
                 take_step(session.setup, next(upcoming), progress, session.steps, session.meter)
                 if session.setup.average:
                     session.setup.average.update_parameters(session.setup.model)
+                elif session.share < 1 and progress.step > session.until // 2:
+                    session.judged = session.judged or Average(session.setup.model)
+                    session.judged.update_parameters(session.setup.model)
             if pace.budget:
                 keep_pace(session, pace)
             keep(session)
@@ -106,6 +110,7 @@ def fit(session: Session) -> None:
         save(session)
         raise
     save(session)
+    session.setup.average = session.judged or session.setup.average
 
 
 def keep_pace(session: Session, pace: Pace) -> None:

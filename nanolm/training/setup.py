@@ -32,16 +32,19 @@ LENGTHS = {"cuda": 10, "cpu": 20}
 
 
 class Average(AveragedModel):  # type: ignore[misc]
-    """The moving average of a model's weights; torch's makes a GPU wait for its count of steps at each of them."""
+    """The average of a model's weights over the steps; torch's makes a GPU wait for its count of them at each.
 
-    def __init__(self, model: Transformer, decay: float) -> None:
+    decay: of a moving average; None: the mean.
+    """
+
+    def __init__(self, model: Transformer, decay: float | None = None) -> None:
         super().__init__(model)
         self.decay = decay
 
     @torch.no_grad()
     def update_parameters(self, model: Transformer) -> None:
         """Moves the average towards the model's weights, or on to them at the first step."""
-        share = 1 - self.decay if self.n_averaged else 1.0
+        share = 1 / (self.n_averaged + 1) if self.decay is None or not self.n_averaged else 1 - self.decay
         torch._foreach_lerp_([*self.module.parameters()], [*model.parameters()], share)
         self.n_averaged += 1
 

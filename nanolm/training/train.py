@@ -35,7 +35,7 @@ from nanolm.training.distributed import (
 )
 from nanolm.training.ending import NO_MEMORY, ending, is_memory, refusal
 from nanolm.training.keep import check_room, forget_after
-from nanolm.training.loop import Outlets, Session, fit, fulfilled, score_split
+from nanolm.training.loop import Outlets, Session, fit, fulfilled
 from nanolm.training.metrics import Metrics
 from nanolm.training.output import announced, lasting_output
 from nanolm.training.plan import Plan, make_plan, steps_at
@@ -43,7 +43,7 @@ from nanolm.training.progress import Progress
 from nanolm.training.records import environment, first_status, run_info
 from nanolm.training.report import LATE_FILES, final_scores, finish
 from nanolm.training.resume import CHANGEABLE, initialised, is_complete, resumed
-from nanolm.training.rung import stop_at_rung
+from nanolm.training.rung import score_rung, stop_at_rung
 from nanolm.training.setup import Setup, load_weights, set_up
 from nanolm.training.step import Diverged
 from nanolm.training.stop import Stop, StopNow
@@ -218,7 +218,7 @@ def follow(session: Session) -> float:
             if fulfilled(session):
                 final_scores(session)
             else:
-                score_split(session, "val")
+                score_rung(session)
     except StopNow:
         raise SystemExit(128 + (session.stop.signal or 0)) from None
     except Diverged:  # the first rank says it
