@@ -101,7 +101,7 @@ def candidates(jobs: int) -> list[Split]:
 
 
 def try_split(config: Any, split: Split, measure: Callable[..., None]) -> Trial | None:
-    """Trains so many at once for a second; None where that can't be."""
+    """Trains so many at once for a moment; None where that can't be."""
     barrier, pipes, started = children.barrier(split.jobs), [], []
     for _ in range(split.jobs):
         receiving, sending = multiprocessing.Pipe(duplex=False)

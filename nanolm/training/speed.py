@@ -18,7 +18,7 @@ from nanolm.training.setup import set_up
 from nanolm.training.step import Meter, take_step
 
 WARM_UP = 2  # steps
-SECONDS = 1.0  # of steps that are timed, and at least so many:
+SECONDS = 0.5  # of steps that are timed, and at least so many:
 STEPS = 3
 PATIENCE = 300.0  # seconds to wait for the others
 
@@ -33,7 +33,7 @@ class Speed:
 
 
 def measure_speed(config: TrainConfig, threads: int, barrier: Any, results: Any) -> None:
-    """Trains for a second beside the others at `barrier`; sends a Speed as a dict through the pipe `results`.
+    """Trains for a moment beside the others at `barrier`; sends a Speed as a dict through the pipe `results`.
 
     A config that can't be trained sends nothing: its job says why.
     """
