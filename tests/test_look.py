@@ -19,6 +19,7 @@ from nanolm.corpus.corpus import Encoded
 from nanolm.errors import ConfigError, RunError
 from nanolm.export.export import export
 from nanolm.interpret.ablation import ablations, mean_outputs
+from nanolm.interpret.attention import attention_weights
 from nanolm.interpret.attribution import logit_attribution
 from nanolm.interpret.embeddings import MAPS, nearest, principal_map
 from nanolm.interpret.heads import head_scores, scores_of
@@ -177,6 +178,19 @@ def test_maps_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_random_tokens_are_all_different() -> None:
     assert head_scores(build({}, context=256)).shape == (8, 5)  # of a vocabulary that holds fewer than 64
+
+
+def test_a_text_written_twice_instead_of_random_tokens(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "run"
+    train(tiny_config(tmp_path), folder=folder)
+    place = look(str(folder), "ada finds a ship", documents=0, repeat="text", outputs=tmp_path / "out")
+    loaded = load_for_scoring(folder)
+    text = loaded.tokenizer.encode("ada finds a ship")
+    weights = attention_weights(loaded.model, [BOS, *text, *text])
+    assert np.allclose(pd.read_csv(place / "heads.csv"), scores_of(weights, len(text)))
+    assert not np.allclose(pd.read_csv(place / "heads.csv"), head_scores(loaded.model))
+    with pytest.raises(ConfigError, match="repeat=twice"):
+        look(str(folder), "ada finds a ship", repeat="twice")
 
 
 def test_heads_over_the_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

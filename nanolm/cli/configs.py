@@ -92,6 +92,7 @@ class LookConfig(RunConfig):
     seed: Optional[int] = knob(None, "equal seeds, equal texts; null: a new one each time")
     documents: int = knob(20, "of val, on which each head and MLP is switched off in turn; 0: none")
     map: str = knob("pca", "pca | tsne | umap: of the words; the latter two beside the first")
+    repeat: str = knob("random", "random | text: written twice, where the heads are scored")
 
 
 @dataclass

@@ -31,26 +31,29 @@ def look(
     seed: int | None = None,
     documents: int = 20,
     map: str = "pca",  # noqa: A002 (the name of a knob)
+    repeat: str = "random",
     outputs: str | Path = "outputs",
     device: str = "auto",
 ) -> Path:
     """Writes the page for the prompt, or with `decode` for what follows it; returns its folder.
 
     documents: of val, on which each part is switched off; 0: none. map: of the words, beside that of their principal
-    components. Raises NanolmError.
+    components. repeat: what is written twice for the heads' scores, random tokens or the text. Raises NanolmError.
     """
     between("documents", documents, 0)
     one_of("map", map, list(MAPS))
+    one_of("repeat", repeat, ("random", "text"))
     loaded = load_for_scoring(run, outputs, device)
     if loaded.weights == "int8":
         raise RunError(f"{loaded.run.folder}: its weights are int8, which has no parts to look at; take the run itself")
     place = loaded.run.folder.resolve()
-    ids = text_ids(Generator(loaded.model, loaded.tokenizer, place), prompt or "", decode, seed)[:SHOWN]
+    text = text_ids(Generator(loaded.model, loaded.tokenizer, place), prompt or "", decode, seed)
+    ids, twice = text[:SHOWN], text[1:] if repeat == "text" else []
     if len(ids) < 2:
         raise ConfigError('prompt: must be given, as prompt="the army"; or add decode=sample, which writes a text')
     inside = Inside(loaded.model, loaded.tokenizer, ids)
     words = inside.words(list(dict.fromkeys(["pca", map])))
-    heads, sample = head_scores(loaded.model), sample_of(loaded, Path(outputs, "cache"), documents)
+    heads, sample = head_scores(loaded.model, twice), sample_of(loaded, Path(outputs, "cache"), documents)
     folder = make_folder(Path(outputs, "looks", f"{place.name}-{fingerprint([str(place), ids])[:8]}"))
     sections = [*inside.lenses(sample), *inside.shares()]
     if sample:
@@ -59,7 +62,7 @@ def look(
         sections.append(section)
     sections += [page.heads_section(heads)]
     if loaded.run.kept():
-        sections.append(over_steps(loaded, folder))
+        sections.append(over_steps(loaded, folder, twice))
     about = f"{place.name}: {shape_of(loaded.model.config.nblocks, loaded.model.config.heads)}."
     write_atomic(folder / "heads.csv", heads.to_csv(index=False))
     write_atomic(folder / "index.html", page.look_page("Inside", about, [*sections, *words]))
@@ -77,13 +80,13 @@ def sample_of(loaded: Loaded, cache: Path, documents: int) -> ValSample | None:
         return None
 
 
-def over_steps(loaded: Loaded, folder: Path) -> Html:
+def over_steps(loaded: Loaded, folder: Path, twice: list[int]) -> Html:
     """heads_over_steps.csv and .png: what each head did at each checkpoint; their section."""
 
     def load(which: str) -> Transformer:
         return load_for_scoring(loaded.run.folder, device=str(loaded.device), which=which).model
 
-    scores = heads_over_steps(loaded.run, load)
+    scores = heads_over_steps(loaded.run, load, twice)
     write_atomic(folder / "heads_over_steps.csv", scores.to_csv(index=False))
     path = loaded.run.folder / "metrics.csv"
     with naming(path, "read"):

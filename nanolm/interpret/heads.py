@@ -2,8 +2,11 @@
 
 In: a model. Out: three scores from 0 to 1 for each head, on random tokens, all different, that are written twice, where
 nothing but position and repetition can help. An induction head (Olsson et al. 2022,
-https://arxiv.org/abs/2209.11895) looks from the second time at the token that followed the first.
+https://arxiv.org/abs/2209.11895) looks from the second time at the token that followed the first. A model of a narrow
+language may do so with its own texts alone, so that a text can be given instead.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,13 +16,16 @@ from nanolm.model.transformer import Transformer
 from nanolm.tokenizer.base import BOS, SPECIALS
 
 REPEATS = 4  # texts, whose mean is taken
-LONGEST = 64  # tokens that are repeated
+LONGEST = 64  # random tokens that are repeated
 SCORES = ("previous", "duplicate", "induction")
 
 
-def head_scores(model: Transformer, seed: int = 0) -> pd.DataFrame:
-    """A row for each head: layer, head (from 1), and its SCORES."""
-    size = min(LONGEST, (model.context - 1) // 2, model.vocab_size - len(SPECIALS))
+def head_scores(model: Transformer, text: Sequence[int] = (), seed: int = 0) -> pd.DataFrame:
+    """A row for each head: layer, head (from 1), and its SCORES; text: tokens to be written twice, else random ones."""
+    longest = (model.context - 1) // 2
+    if tokens := [*text[:longest]]:
+        return scores_of(attention_weights(model, [BOS, *tokens, *tokens]), len(tokens))
+    size = min(LONGEST, longest, model.vocab_size - len(SPECIALS))
     random = np.random.default_rng(seed)
     found = []
     for _ in range(REPEATS):

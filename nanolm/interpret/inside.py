@@ -118,12 +118,12 @@ def ablation_table(found: Sequence[Ablation]) -> pd.DataFrame:
     return table
 
 
-def heads_over_steps(run: Run, load: Callable[[str], Transformer]) -> pd.DataFrame:
+def heads_over_steps(run: Run, load: Callable[[str], Transformer], text: Sequence[int] = ()) -> pd.DataFrame:
     """The scores of each head at each checkpoint that the run has kept: step, layer, head, and SCORES.
 
-    load: gives the model of `step-500`.
+    load: gives the model of `step-500`. text: as of head_scores.
     """
-    found = [head_scores(load(path.stem)).assign(step=step) for step, path in run.kept().items()]
+    found = [head_scores(load(path.stem), text).assign(step=step) for step, path in run.kept().items()]
     return pd.concat(found)[["step", "layer", "head", *SCORES]]
 
 

@@ -24,8 +24,8 @@ TUNED = (
 )
 OVER_STEPS = "The strongest heads by name, the others grey; beside them the loss. The figures: heads_over_steps.csv."
 HEADS = (
-    "On random tokens written twice: the share of attention on the token before, on the same token the first time, "
-    "and on what followed it then (induction)."
+    "On random tokens, or with repeat=text on the text, written twice: the share of attention on the token before, on "
+    "the same token the first time, and on what followed it then (induction)."
 )
 ABLATED = "Bits per byte more when a part gives nothing (zeroed), or always its mean; the spelling of <UNK> left out."
 SHARES = "What each part adds to the logit of the next token; together they are the logit."
