@@ -32,7 +32,7 @@ from nanolm.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt.gz"
-START = 3.5  # seconds of nanolm's that are no steps: imports, corpus, evaluations, report
+START = 5.0  # seconds of nanolm's that are no steps: imports, corpus, evaluations, report
 WATCHED = 20_000  # characters of the last tenth
 OURS = ["data.document=file", "data.normalise=none", "tokenizer=char", "model=tiny", "batch_size=32"]
 OURS += ["samples=0", "tracking=disabled"]
