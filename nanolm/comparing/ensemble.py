@@ -18,7 +18,7 @@ from nanolm.text import counted
 
 def add_ensembles(tables: list[Table], size: int, outputs: str) -> None:
     """Adds their rows to the tables; ConfigError where no configuration has so many seeds."""
-    most = max(int(table.runs["runs"].max()) for table in tables)
+    most = max((int(table.runs["runs"].max()) for table in tables), default=0)
     if most < size:
         mend = f"train more: python train.py -m seed=range(1,{size + 1}) ..., or give a smaller one"
         raise ConfigError(f"ensemble={size}: no configuration here has more than {counted(most, 'seed')}; {mend}")
