@@ -46,5 +46,9 @@ def test_averaged_probabilities_are_scored_as_one_model(seeds: Path) -> None:
 def test_too_few_seeds_are_told(seeds: Path) -> None:
     with pytest.raises(ConfigError, match=r"ensemble=3: no configuration here has more than 2 seeds; train more"):
         compare(CompareConfig(outputs=str(seeds), ensemble=3, baselines=False))
+    (seeds / "alone").mkdir()
+    (seeds / "alone" / "status.json").write_text('{"state": "failed", "error": "too large"}')
+    with pytest.raises(ConfigError, match="no configuration here has more than 0 seeds"):
+        compare(CompareConfig(runs=str(seeds / "alone"), ensemble=2))
     with pytest.raises(ConfigError, match="source=wandb"):
         CompareConfig(source="wandb", ensemble=2)
