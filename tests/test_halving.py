@@ -36,6 +36,12 @@ def test_the_best_third_goes_on() -> None:
     assert state.spent() == pytest.approx((10 / 9 + 4 / 3 + 2) / 16)
 
 
+def test_what_was_spent_is_reckoned_by_steps_where_a_rung_came_later_than_its_share() -> None:
+    state = Halving([[0], [1], [2]], rule([0.1]))
+    state.results = {(job, 0): Result(float(job), done=20 / 41) for job in range(3)}
+    assert state.spent() == pytest.approx(20 / 41)
+
+
 def test_without_rungs_everything_is_trained_to_its_end() -> None:
     state = Halving([[job] for job in range(3)], rule([]))
     finish(state, [1.0, 2.0, math.inf])

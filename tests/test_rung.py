@@ -66,10 +66,8 @@ def test_a_rung_is_judged_by_the_mean_of_the_weights_of_its_second_half(tmp_path
     model.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
     cache = folder.parent / "cache"
     corpus = run.corpus(cache)
-    encoded, spelling = (
-        encode_corpus(corpus, run.tokenizer(), cache)["val"],
-        spelling_bits(corpus, "val", run.tokenizer(), cache),
-    )
+    encoded = encode_corpus(corpus, run.tokenizer(), cache)["val"]
+    spelling = spelling_bits(corpus, "val", run.tokenizer(), cache)
 
     def bpb(scored: Transformer) -> float:
         nats = encoded_nats(scored, encoded, scored.context, scored.device)

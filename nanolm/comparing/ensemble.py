@@ -11,6 +11,7 @@ from nanolm.comparing.table import Table
 from nanolm.corpus.corpus import encode_corpus
 from nanolm.errors import ConfigError
 from nanolm.runs.load import load_for_scoring
+from nanolm.runs.run import Run
 from nanolm.scoring.score import encoded_nats, score_nats
 from nanolm.scoring.speller import spelling_bits
 from nanolm.text import counted
@@ -34,10 +35,9 @@ def add_ensembles(tables: list[Table], size: int, outputs: str) -> None:
 
 def ensemble_scores(folders: list[str], outputs: str) -> dict[str, float]:
     """`val_bpb` and `test_bpb` of the mean of the runs' probabilities; NanolmError where their text has gone."""
-    first = load_for_scoring(folders[0], outputs)
-    cache = Path(outputs, "cache")
-    corpus = first.run.corpus(cache)
-    encoded = encode_corpus(corpus, first.tokenizer, cache)
+    first, cache = Run.open(folders[0]), Path(outputs, "cache")
+    corpus, tokenizer = first.corpus(cache), first.tokenizer()
+    encoded = encode_corpus(corpus, tokenizer, cache)
     splits = [split for split in ("val", "test") if len(encoded[split])]
     sums = {split: np.full(len(encoded[split].ids), -np.inf) for split in splits}  # ln of the sum of probabilities
     for folder in folders:
@@ -47,7 +47,7 @@ def ensemble_scores(folders: list[str], outputs: str) -> dict[str, float]:
             np.logaddexp(total, -nats.astype(np.float64), out=total)
     scores = {}
     for split, total in sums.items():
-        spelling = spelling_bits(corpus, split, first.tokenizer, cache)
+        spelling = spelling_bits(corpus, split, tokenizer, cache)
         nats = np.log(len(folders)) - total
         scores[f"{split}_bpb"] = score_nats(nats, encoded[split], corpus.nbytes(split), spelling).bpb
     return scores

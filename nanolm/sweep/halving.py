@@ -156,7 +156,7 @@ def read_result(folder: Path, share: float) -> Result | None:
     try:
         for rung in json.loads((folder / "rungs.json").read_text("utf-8")):
             if abs(rung["share"] - share) < 1e-6:
-                return Result(finite(rung["val_bpb"]), rung["bits"], rung["bytes"])
-    except (OSError, ValueError, LookupError, TypeError):  # damaged: it is scored again
+                return Result(finite(rung["val_bpb"]), rung["bits"], rung["bytes"], rung["step"] / rung["of"])
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError):  # damaged: it is scored again
         pass
     return None

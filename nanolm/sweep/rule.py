@@ -56,6 +56,7 @@ class Result:
     value: float
     bits: Sequence[float] = ()  # of each document
     nbytes: Sequence[int] = ()
+    done: Optional[float] = None  # of its steps, which is more than the rung's share in a short plan; None: that share
 
 
 @dataclass
@@ -96,8 +97,8 @@ class Halving:
     def spent(self) -> float:
         """The share of all trainings that has been done, as far as results tell."""
         shares = [0.0] * sum(map(len, self.configurations))
-        for job, rung in self.results:
-            shares[job] = max(shares[job], self.rule.shares[rung])
+        for (job, rung), result in self.results.items():
+            shares[job] = max(shares[job], result.done or self.rule.shares[rung])
         return sum(shares) / len(shares)
 
     def score(self, place: int, rung: int) -> float | None:
