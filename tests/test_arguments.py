@@ -129,7 +129,7 @@ def test_numbers_as_people_write_them() -> None:
         ("lr=0.1", "lr: no such key; did you mean optim.lr?"),
         ("dim=64", "dim: no such key; did you mean model.dims?"),
         ("model.epochs=3", "model.epochs: no such key; did you mean epochs?"),
-        ("model=null", "model=null: must be a name; there are base | original | small | tiny"),
+        ("model=null", "model=null: must be a name; there are base | original | record | small | tiny"),
         ("model=tiny,small", "model=tiny,small: makes several runs; add -m"),
         ("model.dims=64,128", "model.dims=64,128: several values are a sweep of train.py's, with -m"),
         ("sweep=minfreq", "sweep=minfreq: makes several runs; add -m"),

@@ -34,6 +34,7 @@ def test_every_weight_gets_a_name_of_its_own(model: dict[str, Any]) -> None:
         ({"positions": "alibi"}, "model.positions=alibi: "),
         ({"mlp": "relu2", "biases": True}, "model.mlp=relu2, model.biases=True: "),
         ({"attention_output": False}, "model.attention_output=False: "),
+        ({"ngrams": 2}, "model.ngrams=2: "),
     ],
     ids=str,
 )

@@ -20,6 +20,7 @@ ORIGINAL = {"norm": "layer", "norm_position": "post", "positions": "sinusoidal",
 ARRANGEMENTS: dict[str, dict[str, Any]] = {
     "modern": {},
     "grouped": {"kv_heads": 1, "qk_norm": False, "tied": True},
+    "ngrams": {"ngrams": 3, "ngram_rows": 100},
     "original": ORIGINAL,
 }
 

@@ -17,7 +17,7 @@ from nanolm.optim.adam import Adam
 from nanolm.optim.adamw import AdamW
 from nanolm.optim.base import OptimConfig, lr_factor
 from nanolm.optim.muon import Muon, MuonOptimizer
-from nanolm.optim.orthogonal import MARGIN, POLAR, orthogonalise
+from nanolm.optim.orthogonal import MARGIN, POLAR, even_rows, orthogonalise
 
 CONFIGS: list[OptimConfig] = [Adam(), AdamW(), Muon()]
 
@@ -167,6 +167,42 @@ def test_stacked_maps_are_orthogonalised_one_by_one() -> None:
     groups = [{"params": [parameter], "parts": (len(parameter),), **common} for parameter in apart]
     MuonOptimizer(groups, *how).step()
     torch.testing.assert_close(together.detach(), torch.cat([parameter.detach() for parameter in apart]))
+
+
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_the_embedding_learns_at_its_own_share(kind: type[AdamW] | type[Muon]) -> None:
+    model, config = build(spelling=10), kind(embedding_lr=2.5)
+    groups = {id(weight): group["lr"] for group in config.build(model).param_groups for weight in group["params"]}
+    assert groups[id(model.embedding.weight)] == pytest.approx(2.5 * config.lr)
+    assert groups[id(model.get_parameter("norm.weight"))] == kind().lr * 256 / 16
+    with pytest.raises(ConfigError, match=r"^optim\.embedding_lr=0\.0: "):
+        kind(embedding_lr=0.0)
+
+
+def test_rows_are_brought_to_one_size_by_what_they_were() -> None:
+    torch.manual_seed(0)
+    change, squares, mean = torch.randn(4, 6) * torch.tensor([[1.0], [10], [0.1], [0]]), torch.zeros(4, 1), 0.0
+    for _ in range(3):
+        mean = 0.95 * mean + 0.05 * change.square().mean(1, keepdim=True)
+        even = even_rows(change, squares, 0.05)
+        torch.testing.assert_close(squares, mean)
+    assert even.norm().item() == pytest.approx(change.norm().item())
+    torch.testing.assert_close(even[:3].norm(dim=1), (change.norm() / 3**0.5).expand(3))
+    assert not even[3].any()
+
+
+def test_a_row_that_was_large_before_moves_less() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = MuonOptimizer(
+        [{"params": [weight], "parts": (2,), "lr": 0.1, "weight_decay": 0.0, "momentum": 0.0, "row_beta2": 0.5}],
+        (0.9, 0.99),
+        1e-8,
+    )
+    optimizer.state[weight]["row_squares"][0] = 10.0
+    weight.grad = torch.eye(2)
+    optimizer.step()
+    moved = weight.detach().norm(dim=1)
+    assert moved[0] < 0.5 * moved[1]
 
 
 @pytest.mark.parametrize("able", [True, False])

@@ -25,6 +25,7 @@ from nanolm.training.train import train
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 20
 TINY = "model=tiny model.dims=16 model.heads=2 model.nblocks=2 tokenizer.minfreq=2 data=files seed=3"
+TINY += " model.ngrams=3 model.ngram_rows=200"
 TINY += " data.val=0.15 data.test=0.15 batch_size=6 log_every=1 compile=off precision=fp32 samples=0 tracking=disabled"
 
 

@@ -9,6 +9,7 @@ from interrupted import DROPOUT, Killed, assert_same, interrupt
 from tiny_run import rows, tiny_config
 
 from nanolm.errors import RunError
+from nanolm.files import write_json
 from nanolm.runs.run import BEST, LAST, Run
 from nanolm.tracking.base import Tracker
 from nanolm.training import plan
@@ -37,6 +38,25 @@ def test_a_run_killed_within_an_epoch_goes_on_bit_for_bit(
 ) -> None:
     config = tiny_config(tmp_path, model=DROPOUT, optim={"name": optimizer}, checkpoint_seconds=0)
     assert_same(*run_both(tmp_path, monkeypatch, config, at=12))
+
+
+def test_tables_of_pieces_and_ngrams_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, model=DROPOUT | {"spelling": 100, "ngrams": 3, "ngram_rows": 50})
+    assert_same(*run_both(tmp_path, monkeypatch, config, at=12))
+
+
+def test_a_run_from_before_rows_were_evened_goes_on_without(tmp_path: Path) -> None:
+    """Muon's `row_beta2` is newer than format 1, and has a state of its own."""
+    whole, older = tmp_path / "out" / "whole", tmp_path / "out" / "older"
+    for folder in (whole, older):
+        train(tiny_config(tmp_path, optim={"name": "muon", "row_beta2": None}, epochs=2), folder=folder)
+    run = Run.open(older)
+    config = run.config
+    del config["optim"]["row_beta2"]
+    write_json(older / "config.json", config)
+    run.list_files("config.json")
+    values = [train(tiny_config(tmp_path, resume=str(folder), epochs=3), ["epochs=3"]) for folder in (whole, older)]
+    assert values[0] == values[1]
 
 
 @pytest.mark.parametrize("at", [1, 7, 9, 16])

@@ -21,8 +21,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "biases": (False, True),
     "kv_heads": (None, 1),
     "attention_output": (True, False),
+    "ngrams": (1, 3),
 }
-_EVERY = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]  # 2,560
+_EVERY = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]  # 5,120
 MANY = random.Random(1).sample(_EVERY, 400)  # each pair of choices is among them dozens of times
 ORIGINAL: dict[str, Any] = {
     "norm": "layer",
@@ -42,7 +43,8 @@ SOME = [{}, ORIGINAL, ALIBI, {"positions": "none"}, {"qk_norm": False}, *random.
 def build(pieces: dict[str, Any], dims: int = 16, context: int = CONTEXT) -> Transformer:
     """A tiny model in float64 and eval mode, every parameter moved off its initial value."""
     torch.manual_seed(0)
-    model = Transformer(ModelConfig(dims=dims, heads=4, nblocks=2, **pieces), VOCABULARY, context).double().eval()
+    config = ModelConfig(dims=dims, heads=4, nblocks=2, ngram_rows=50, **pieces)
+    model = Transformer(config, VOCABULARY, context).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)

@@ -37,7 +37,7 @@ def load_space(folder: Path) -> Generator:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     config = fill(ModelConfig, read_json(folder / "model.json"), "model")
     path = folder / "model.safetensors"
-    model = restored(path, config, len(tokenizer), read_weights(path)[0])
+    model = restored(path, config, tokenizer.vocabulary, read_weights(path)[0])
     ready_to_write(model)
     return Generator(model, tokenizer, tell=lambda line: gr.Info(escape(line)))
 

@@ -27,9 +27,10 @@ def from_status(key: str) -> Callable[[Status], Any]:
 
 
 def embedding(status: Status) -> float | None:
-    """Parameters of the embedding, and of the output where it has its own."""
+    """Parameters that are looked up, and of the output where it has its own."""
     known = is_number(status.get("parameters.embedding"))
-    return status["parameters.embedding"] + status.get("parameters.output", 0) if known else None
+    parts = ("embedding", "tables", "output")
+    return sum(status.get(f"parameters.{part}", 0) for part in parts) if known else None
 
 
 def body(status: Status) -> float | None:

@@ -41,6 +41,7 @@ STOCK: dict[str, Any] = {  # what both architectures are; with qk_norm it is Qwe
     "mlp": "swiglu",
     "biases": False,
     "attention_output": True,
+    "ngrams": 1,
 }
 
 

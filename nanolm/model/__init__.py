@@ -1,4 +1,4 @@
-"""The model: config, layers, attention, cache, positions, loss, width; `fast/` makes it write faster.
+"""The model: config, layers, spelling, n-grams, attention, cache, positions, loss, width; `fast/` writes faster.
 
 In: ids. Out: hidden vectors, logits, nats.
 """

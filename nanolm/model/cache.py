@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nanolm.model.config import check_fits
+from nanolm.model.ngrams import NOTHING
 
 ROOM = 64  # columns to come that are made at a time: rows that lie close together are read faster
 
@@ -33,16 +34,27 @@ class Cache:
     """Room for `context` tokens in each of `batch` rows; `length` of them are filled.
 
     shape: (nblocks, batch, kv_heads, context, head_dims). keys, values: the same, but with the columns made so far.
-    starts: (batch,) columns of left padding, or None.
+    starts: (batch,) columns of left padding, or None. last: (batch, n) ids, the newest; NOTHING before the first.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int, int], like: Tensor, starts: Optional[Tensor] = None) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int, int, int], like: Tensor, starts: Optional[Tensor] = None, last: int = 0
+    ) -> None:
         nblocks, batch, kv_heads, self.context, head_dims = shape
         self.keys = like.new_empty(nblocks, batch, kv_heads, 0, head_dims)
         self.values = torch.empty_like(self.keys)
         self.length = 0
+        self.last = torch.full((batch, last), NOTHING, device=like.device)
         self.starts = starts if starts is not None and bool(starts.any()) else None
         self.writers = Writers(batch, self.context)
+
+    def follow(self, ids: Tensor) -> Tensor:
+        """The next ids (B, T) with the `last` ones before them: (B, n + T)."""
+        if not self.last.shape[1]:
+            return ids
+        text = torch.cat((self.last, ids), 1)
+        self.last = text[:, ids.shape[1] :]
+        return text
 
     def columns(self, tokens: int) -> list[Columns]:
         """For each block the columns of all tokens so far and of the next `tokens`, which it is to put.
@@ -72,6 +84,7 @@ class Cache:
         else:
             filled = (old[:, index, :, : self.length] for old in (self.keys, self.values))
             self.keys, self.values = (_with_room(old, room) for old in filled)
+        self.last = self.last[index]
         if self.starts is not None:
             self.starts = self.starts[index]
             self._drop_padding(self.starts)

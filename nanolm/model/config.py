@@ -37,6 +37,9 @@ class ModelConfig:
     qk_norm: bool = knob(True, "queries and keys are normed")
     biases: bool = knob(False, "in the linear layers")
     attention_output: bool = knob(True, "the projection after the heads")
+    spelling: int = knob(0, "rows for pieces of words: those spelt alike learn together; 0: none, as characters have")
+    ngrams: int = knob(1, "longest run of last tokens that has an embedding of its own; 1: none but the token's")
+    ngram_rows: int = knob(32768, "of the table for runs of each length, which they are hashed into")
     dropout: float = knob(0.0, "on the embedding and on what each attention and MLP adds")
 
     def __post_init__(self) -> None:
@@ -44,6 +47,9 @@ class ModelConfig:
             between(f"model.{key}", getattr(self, key), 1, 2**20)
         between("model.nblocks", self.nblocks, 1, 1000)
         between("model.context", self.context, 2, 2**17)
+        between("model.spelling", self.spelling, 0, 2**24)
+        between("model.ngrams", self.ngrams, 1, 6)
+        between("model.ngram_rows", self.ngram_rows, 1, 2**24)
         between("model.dropout", self.dropout, 0, 0.95)
         one_of("model.norm", self.norm, NORMS)
         one_of("model.norm_position", self.norm_position, NORM_POSITIONS)

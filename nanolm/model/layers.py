@@ -18,16 +18,27 @@ _EPS = torch.tensor(EPS)  # made once: at every norm it would be 3 to 10% of a w
 
 
 class Embedding(nn.Embedding):
-    """A vector per token; `product` (..., dims) -> (..., V) makes it the output layer too."""
+    """A vector per token; `product` (..., dims) -> (..., V) makes it the output layer too.
+
+    `spelling.py` has one whose table is made anew at every step.
+    """
 
     def reset_parameters(self) -> None:
         """As torch does, but not on the meta device: drawing there imports torch's compiler, 1.2 s of a start."""
         if not self.weight.is_meta:
             super().reset_parameters()
 
+    def table(self) -> Tensor:
+        """(V, dims)."""
+        return self.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids (...) -> (..., dims)."""
+        return F.embedding(ids, self.table())
+
     def product(self, x: Tensor) -> Tensor:
-        """x weight'."""
-        return F.linear(x, self.weight)
+        """x table'."""
+        return F.linear(x, self.table())
 
 
 class Stacked(nn.Linear):

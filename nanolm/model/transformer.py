@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanolm.model.attention import Attention, AttentionInputs
@@ -17,8 +18,12 @@ from nanolm.model.cache import Cache, Columns
 from nanolm.model.config import ModelConfig, check_fits
 from nanolm.model.layers import MLP, Dropout, Embedding, make_norm
 from nanolm.model.loss import compute_dtype, linear_cross_entropy, target_nats
+from nanolm.model.ngrams import NOTHING, NGrams
 from nanolm.model.positions import Angles, make_positions, places
+from nanolm.model.spelling import Pieces, SpelledEmbedding
 from nanolm.model.width import Kind, initialise, kinds, last_gain
+
+TABLES = ("ngrams.tables", "embedding.spelling")  # parameters that are looked up and multiply nothing
 
 
 class Block(nn.Module):
@@ -41,13 +46,21 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """ids -> hidden -> logits, for at most `context` tokens of a vocabulary of `vocab_size`."""
+    """ids -> hidden -> logits, for at most `context` tokens of a vocabulary of `vocab_size`.
 
-    def __init__(self, config: ModelConfig, vocab_size: int, context: int) -> None:
+    pieces: how tokens are spelt, for a model with `spelling` that is to learn; without, its embedding is a plain one.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, context: int, pieces: Optional[Pieces] = None) -> None:
         super().__init__()
         self.config, self.vocab_size, self.context = config, vocab_size, context
         self.recorded: Optional[Callable[[Transformer, Tensor, Cache], Tensor]] = None  # does the steps of one token
-        self.embedding = Embedding(vocab_size, config.dims)
+        self.embedding = (
+            Embedding(vocab_size, config.dims)
+            if pieces is None
+            else SpelledEmbedding(vocab_size, config.dims, config.spelling, pieces)
+        )
+        self.ngrams = NGrams(config.ngrams, config.ngram_rows, config.dims) if config.ngrams > 1 else None
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.nblocks))
         self.norm = make_norm(config) if config.norm_position == "pre" else None
@@ -65,26 +78,42 @@ class Transformer(nn.Module):
     @property
     def output_weight(self) -> Tensor:
         """(V, dims); the embedding's where tied."""
-        return self.embedding.weight if self.output is None else self.output.weight
+        return self.embedding.table() if self.output is None else self.output.weight
 
-    def forward(self, ids: Tensor, cache: Optional[Cache] = None, attentions: Optional[list[Tensor]] = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        cache: Optional[Cache] = None,
+        attentions: Optional[list[Tensor]] = None,
+        table: Optional[Tensor] = None,
+    ) -> Tensor:
         """ids (B, T) -> hidden (B, T, dims), final norm applied.
 
         With a cache, ids are the next T tokens of each row, and are added to it. With a list `attentions`, each block
-        appends its weights (B, heads, T, N). Raises ConfigError where the tokens exceed the context.
+        appends its weights (B, heads, T, N). table: the embedding's, where the caller has it. Raises ConfigError where
+        the tokens exceed the context.
         """
         tokens, past, starts = ids.shape[1], cache.length if cache else 0, cache.starts if cache else None
         check_fits(self.context, past + tokens)
-        x, angles = self.embed(ids, places(tokens, past + tokens, starts, ids.device))
+        text = cache.follow(ids) if cache else F.pad(ids, (self.config.ngrams - 1, 0), value=NOTHING)
+        x, angles = self.embed(text, places(tokens, past + tokens, starts, ids.device), table)
         inputs = AttentionInputs(angles, self.positions.mask(x, past + tokens, starts), attentions)
         columns = cache.columns(tokens) if cache else [None] * len(self.blocks)
         for block, of_block in zip(self.blocks, columns, strict=True):
             x = block(x, inputs, of_block)
         return x if self.norm is None else self.norm(x)
 
-    def embed(self, ids: Tensor, where: slice | Tensor) -> tuple[Tensor, Optional[Angles]]:
-        """ids (B, T) at the positions `where` -> what the first block reads (B, T, dims), and the rotary angles."""
-        x = self.embedding(ids)
+    def embed(
+        self, text: Tensor, where: slice | Tensor, table: Optional[Tensor] = None
+    ) -> tuple[Tensor, Optional[Angles]]:
+        """Ids at the positions `where` -> what the first block reads (B, T, dims), and the rotary angles.
+
+        text: (B, ngrams - 1 + T), the ids and those that stand before them.
+        """
+        ids = text[:, self.config.ngrams - 1 :]
+        x = self.embedding(ids) if table is None else F.embedding(ids, table)
+        if self.ngrams is not None:
+            x = x + self.ngrams(text)
         x = self.dropout(self.positions.add(x.to(compute_dtype(x)), where))
         return x, self.positions.angles(x, where)
 
@@ -94,8 +123,10 @@ class Transformer(nn.Module):
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Summed nats of the targets (B, T) that aren't IGNORE; the logits of a batch never exist at once."""
-        bias = None if self.output is None else self.output.bias
-        return linear_cross_entropy(self(ids).flatten(0, 1), self.output_weight, bias, targets.flatten())
+        table = self.embedding.table()  # made once for both ends
+        hidden = self(ids, table=table).flatten(0, 1)
+        weight, bias = (table, None) if self.output is None else (self.output.weight, self.output.bias)
+        return linear_cross_entropy(hidden, weight, bias, targets.flatten())
 
     @torch.no_grad()
     def nats(self, ids: Tensor, targets: Tensor) -> Tensor:
@@ -113,14 +144,15 @@ class Transformer(nn.Module):
         """An empty cache of `batch` rows; starts (batch,): how many columns of padding each row has on its left."""
         config, weight = self.config, self.get_parameter(last_gain(self.config))  # int8 models too have it in a float
         shape = (config.nblocks, batch, config.key_heads, self.context, config.head_dims)
-        return Cache(shape, weight.detach().to(compute_dtype(weight)), starts)
+        return Cache(shape, weight.detach().to(compute_dtype(weight)), starts, config.ngrams - 1)
 
     def summary(self) -> dict[str, int]:
-        """Parameters per part: embedding, attention, mlp, norms, output (0 where it is the embedding)."""
-        parts = dict.fromkeys(("embedding", "attention", "mlp", "norms", "output"), 0)
+        """Parameters per part: embedding, tables (n-grams, spelling), attention, mlp, norms, output (0 where tied)."""
+        parts = dict.fromkeys(("embedding", "tables", "attention", "mlp", "norms", "output"), 0)
         for name, parameter in self.named_parameters():
             part = name.split(".")[0] if not name.startswith("blocks") else name.split(".")[2]
-            parts["norms" if "norm" in name else part] += parameter.numel()
+            part = "norms" if "norm" in name else "tables" if name in TABLES else part
+            parts[part] += parameter.numel()
         return parts
 
     def kinds(self) -> list[Kind]:

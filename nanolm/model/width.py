@@ -10,6 +10,8 @@ https://arxiv.org/abs/2310.17813; Large et al. 2024, https://arxiv.org/abs/2405.
   up over fan_in inputs, its lr goes with 1 / dims.
 - embedding, vector (gains and biases): entries of a size and an lr that don't depend on dims.
 - output (untied): entries and lr go with 1 / dims.
+- ngrams, spelling: rows that begin at 0, with the lr of an embedding times what did best (docs/results.md): the sum of
+  an n-gram's rows wants less, the mean of a word's pieces more.
 - gain: a tied embedding must be both of the last two. The gain of the norm before it starts at 256 / dims (and learns
   in proportion), which makes the product what an output layer should be.
 """
@@ -23,11 +25,20 @@ from torch import Tensor, nn
 from nanolm.model.config import BASE_DIMS, ModelConfig
 
 TIED_STD = 0.02
+NGRAMS_LR, SPELLING_LR = 0.3, 6.0
+
+
+NAMES = {
+    "embedding.weight": "embedding",
+    "embedding.spelling": "spelling",
+    "ngrams.tables": "ngrams",
+    "output.weight": "output",
+}
 
 
 @dataclass
 class Kind:
-    """Parameters that are initialised and learn alike: `matrix`, `output`, `embedding`, `vector` or `gain`."""
+    """Parameters that are initialised and learn alike; the names are those above."""
 
     name: str
     parameters: list[Tensor]
@@ -46,10 +57,8 @@ def last_gain(config: ModelConfig) -> str:
 
 def kind_of(name: str, parameter: Tensor, config: ModelConfig) -> str:
     """The kind of one parameter."""
-    if name == "embedding.weight":
-        return "embedding"
-    if name == "output.weight":
-        return "output"
+    if name in NAMES:
+        return NAMES[name]
     if config.tied and name == last_gain(config):
         return "gain"
     return "matrix" if parameter.ndim == 2 else "vector"
@@ -59,6 +68,7 @@ def kinds(model: nn.Module, config: ModelConfig) -> list[Kind]:
     """All parameters of the model, each in exactly one kind."""
     narrow = BASE_DIMS / config.dims
     scales = {"matrix": narrow, "output": narrow, "embedding": 1.0, "vector": 1.0, "gain": narrow}
+    scales |= {"ngrams": NGRAMS_LR, "spelling": SPELLING_LR}  # behind the others: a checkpoint knows the order
     found = {name: Kind(name, [], scale) for name, scale in scales.items()}
     for name, parameter in model.named_parameters():
         found[kind_of(name, parameter, config)].parameters.append(parameter)

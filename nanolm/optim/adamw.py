@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nanolm.optim.base import OptimConfig, adam_groups
+from nanolm.optim.base import KindsConfig, adam_groups
 from nanolm.optim.optimizer import AdamOptimizer
 
 
 @dataclass
-class AdamW(OptimConfig):
+class AdamW(KindsConfig):
     """https://arxiv.org/abs/1711.05101; no decay on norms, biases and embeddings."""
 
     name: str = "adamw"

@@ -54,6 +54,21 @@ class OptimConfig:
         raise NotImplementedError
 
 
+@dataclass
+class KindsConfig(OptimConfig):
+    """Those of an optimizer that has a learning rate for each kind of parameter."""
+
+    embedding_lr: float = knob(1.0, "the embedding's, as a share of lr")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        between("optim.embedding_lr", self.embedding_lr, 0, open_low=True)
+
+    def lr_of(self, kind: Any) -> float:
+        """The peak learning rate of one kind of parameter under Adam."""
+        return self.lr * kind.lr_scale * (self.embedding_lr if kind.name == "embedding" else 1.0)
+
+
 def linear(config: OptimConfig, done: float, epochs: int) -> float:
     """Down to `final` in a straight line; done: the share of the steps after warmup that has been made."""
     return 1 - (1 - config.final) * done
@@ -88,7 +103,7 @@ def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) 
     return SCHEDULES[config.schedule](config, done, step // steps_per_epoch)
 
 
-def adam_groups(config: OptimConfig, model: Any, skip: str = "") -> list[dict[str, Any]]:
+def adam_groups(config: KindsConfig, model: Any, skip: str = "") -> list[dict[str, Any]]:
     """One group per kind of parameter (`model.kinds()`) but `skip`, with the lr that Adam wants at this width.
 
     Decay is given per unit of lr; dividing it by the same scale keeps the pull per step the same at every width
@@ -97,7 +112,7 @@ def adam_groups(config: OptimConfig, model: Any, skip: str = "") -> list[dict[st
     groups: list[dict[str, Any]] = []
     for kind in model.kinds():
         if kind.parameters and kind.name != skip:
-            lr = config.lr * kind.lr_scale
+            lr = config.lr_of(kind)
             decay = config.weight_decay / kind.lr_scale if kind.name in DECAYED else 0.0
             groups.append({"params": kind.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     return groups

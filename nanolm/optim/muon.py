@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from nanolm.config import between, knob
 from nanolm.model.config import BASE_DIMS
-from nanolm.optim.base import OptimConfig, adam_groups
+from nanolm.optim.base import KindsConfig, adam_groups
 from nanolm.optim.optimizer import AdamOptimizer
-from nanolm.optim.orthogonal import orthogonalise
+from nanolm.optim.orthogonal import even_rows, orthogonalise
 from nanolm.optim.sharing import shared_out
 
 if TYPE_CHECKING:
@@ -23,21 +23,24 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Muon(OptimConfig):
+class Muon(KindsConfig):
     """https://kellerjordan.github.io/posts/muon; the other fields are as in AdamW.
 
     An orthogonal step has a size of its own: at width 256 it is scaled to the size of Adam's (0.2 per entry,
     https://arxiv.org/abs/2502.16982), so that one lr serves both, and carried to other widths by the spectral
-    condition (https://arxiv.org/abs/2310.17813), under which lr doesn't depend on the width.
+    condition (https://arxiv.org/abs/2310.17813), under which lr doesn't depend on the width. With `row_beta2` the rows
+    of a step are brought to one size, by what they were in the last steps (NorMuon, https://arxiv.org/abs/2510.05491).
     """
 
     name: str = "muon"
     lr: float = 5e-3
     momentum: float = knob(0.95, "of the matrices")
+    row_beta2: Optional[float] = knob(0.95, "of the mean square of each row of a step, which evens rows; null: none")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         between("optim.momentum", self.momentum, 0, 0.99999)
+        between("optim.row_beta2", self.row_beta2, 0, 0.99999)
 
     def build(self, model: Any, precision: str = "fp32") -> AdamOptimizer:
         import torch
@@ -49,7 +52,8 @@ class Muon(OptimConfig):
         for kind in model.kinds():
             for weight in kind.parameters if kind.name == "matrix" else []:
                 matrices.setdefault(stacked.get(id(weight), (weight.shape[0],)), []).append(weight)
-        common = {"lr": self.lr, "base_lr": self.lr, "weight_decay": self.weight_decay, "momentum": self.momentum}
+        common: dict[str, Any] = {"lr": self.lr, "base_lr": self.lr, "weight_decay": self.weight_decay}
+        common |= {"momentum": self.momentum, "row_beta2": self.row_beta2}
         groups = [{"params": weights, "parts": parts, **common} for parts, weights in matrices.items()]
         dtype = torch.bfloat16 if precision == "bf16" and has_bf16(model.device) else None
         return MuonOptimizer(
@@ -58,11 +62,16 @@ class Muon(OptimConfig):
 
 
 class Update(NamedTuple):
-    """One map on its way: `weight` (rows, cols), a view; `change`, the same or transposed, rows <= cols; and its lr."""
+    """One map on its way: `weight` (rows, cols), a view; `change`, the same or transposed, rows <= cols; and its lr.
+
+    squares: (rows, 1), the mean square of each row of its steps, a view; None: rows stay as they come.
+    """
 
     weight: Tensor
     change: Tensor
     lr: float
+    squares: Tensor | None
+    row_beta2: float | None
 
 
 class MuonOptimizer(AdamOptimizer):
@@ -78,7 +87,10 @@ class MuonOptimizer(AdamOptimizer):
     def new_state(self, group: dict[str, Any], weight: Tensor) -> dict[str, Tensor]:
         if "parts" not in group:
             return super().new_state(group, weight)
-        return {"momentum": weight.detach().new_zeros(weight.shape)}
+        state = {"momentum": weight.detach().new_zeros(weight.shape)}
+        if group.get("row_beta2") is not None:
+            state["row_squares"] = weight.detach().new_zeros(len(weight), 1)
+        return state
 
     def step(self) -> None:
         import torch
@@ -104,9 +116,11 @@ class MuonOptimizer(AdamOptimizer):
             momentum.lerp_(grad, 1 - group["momentum"])
             nesterov = grad.lerp(momentum, group["momentum"])
             weight.mul_(1 - decay)
-            for part, change in zip(weight.split(group["parts"]), nesterov.split(group["parts"]), strict=True):
+            beta2, parts = group.get("row_beta2"), group["parts"]
+            squares = [None] * len(parts) if beta2 is None else self.state[weight]["row_squares"].split(parts)
+            for part, change, rows in zip(weight.split(parts), nesterov.split(parts), squares, strict=True):
                 tall = part.shape[0] > part.shape[1]
-                updates.append(Update(part, change.mT if tall else change, group["lr"]))
+                updates.append(Update(part, change.mT if tall else change, group["lr"], rows, beta2))
         return updates
 
     def move(self, updates: list[Update]) -> None:
@@ -120,9 +134,11 @@ class MuonOptimizer(AdamOptimizer):
         if self.dtype is not None:
             stacks = [stack.to(self.dtype) if stack.dtype == torch.float32 else stack for stack in stacks]
         for group, changes in zip(same.values(), shared_out(orthogonalise, stacks), strict=True):
-            for (weight, _, lr), change in zip(group, changes, strict=False):
+            for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=False):
                 rows, cols = weight.shape
+                change = change.mT if rows > cols else change
+                counts: Any = 1 if self.found_inf is None else 1 - self.found_inf
+                if squares is not None and beta2 is not None:
+                    change = even_rows(change.to(weight.dtype), squares, (1 - beta2) * counts)
                 size: Any = lr * (0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5)
-                if self.found_inf is not None:
-                    size = size * (1 - self.found_inf)
-                weight.sub_((change.mT if rows > cols else change) * size)
+                weight.sub_(change * (size * counts))

@@ -1,11 +1,11 @@
-"""Newton-Schulz: what makes matrices nearly orthogonal with nothing but products, for Muon.
+"""Newton-Schulz: what makes matrices nearly orthogonal with nothing but products, for Muon; and NorMuon's even rows.
 
 In: a stack of matrices of one shape. Out: the same singular vectors, all singular values near 1. Imports no torch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,3 +53,13 @@ def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
     factor = gram.baddbmm(gram, gram, beta=b, alpha=c)
     factor.diagonal(dim1=1, dim2=2).add_(a)
     return factor
+
+
+def even_rows(change: Tensor, squares: Tensor, share: Any) -> Tensor:
+    """(rows, cols), each row divided by the root of its mean square over the steps so far; as large in all as before.
+
+    squares (rows, 1): these means, moved by `share` (a number, or a tensor where the device knows it) to this step's.
+    """
+    squares.lerp_(change.square().mean(1, keepdim=True), share)
+    even = change / (squares.sqrt() + 1e-8)
+    return even * (change.norm() / (even.norm() + 1e-8))

@@ -192,7 +192,7 @@ class Run:
         path = self.weights(which)
         tensors, _ = read_weights(path, part="model/" if path.name == LAST else "")
         config = fill(ModelConfig, self.config.get("model", {}), "model")
-        return restored(path, config, len(self.tokenizer()), tensors)
+        return restored(path, config, self.tokenizer().vocabulary, tensors)
 
     def trained(self) -> Transformer:
         """The model with its best weights as trained; RunError where the folder holds rounded ones only."""

@@ -133,7 +133,7 @@ def estimated_seconds(setup: Setup, steps: int) -> float:
 def flops_per_token(setup: Setup) -> int:
     """Floating point operations to train on one token: 6 per parameter in a product (attention itself not counted)."""
     parts = setup.model.summary()
-    multiplied = sum(parts.values())
+    multiplied = sum(parts.values()) - parts["tables"]
     if not setup.config.model.tied:  # then an embedding is only looked up
         multiplied -= parts["embedding"]
     return 6 * multiplied

@@ -33,7 +33,7 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
     """The run that `config.resume` names and its own config, with the budget, tracking and device typed anew."""
     run = Run.open(find_run(str(config.resume), config.outputs))
     keys = typed_keys(overrides)
-    own = train_config(run.config)
+    own = train_config(_as_begun(run.config))
     for key in keys:
         if not _may_change(key, config, own):
             mend = f"only {', '.join(BUDGET)}, tracking, device and data.path can be changed"
@@ -53,6 +53,14 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
     if not set(keys) & set(MOVED):
         check_fetches_nothing(run.folder, own.data)
     return run, replace(own, tracking=resumed_tracking(own.tracking, config.tracking, keys))
+
+
+def _as_begun(saved: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run with what its time did not have yet, as it was then."""
+    optim = saved.get("optim")
+    if not isinstance(optim, dict) or optim.get("name") != "muon":
+        return saved
+    return saved | {"optim": {"row_beta2": None} | optim}
 
 
 def resumed_tracking(own: TrackingConfig, typed: TrackingConfig, keys: Sequence[str]) -> TrackingConfig:

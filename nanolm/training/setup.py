@@ -18,9 +18,10 @@ from nanolm.corpus.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, 
 from nanolm.errors import ConfigError
 from nanolm.hardware import pick_device, pick_precision, total_memory
 from nanolm.model.config import ModelConfig
+from nanolm.model.spelling import pieces_of
 from nanolm.model.transformer import Transformer
 from nanolm.runs.run import Run
-from nanolm.tokenizer.base import Tokenizer
+from nanolm.tokenizer.base import SPECIALS, Tokenizer
 from nanolm.training.config import TrainConfig
 from nanolm.training.distributed import data_parallel, local_device, rank, world_size
 from nanolm.training.output import announced
@@ -117,13 +118,16 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     with announced("turning the documents into ids"):
         encoded = encode_corpus(corpus, tokenizer, cache)
     context = config.model.context or natural_context(encoded["train"])
-    config = replace(config, model=replace(config.model, context=context))
+    words = any(len(token) > 1 for token in tokenizer.vocabulary[len(SPECIALS) :])  # characters have no pieces
+    spelling = config.model.spelling if words else 0
+    config = replace(config, model=replace(config.model, context=context, spelling=spelling))
     multiple = padding_multiple(device.type, precision, context)
     order = (config.data_seed, multiple, config.reshuffle)
     batches = TrainingBatches(encoded["train"], context, config.batch_size, *order, rank(), world_size())
     torch.manual_seed(config.seed)
+    pieces = pieces_of(tokenizer.vocabulary, spelling) if spelling else None
     affordable(config.model, len(tokenizer), context, device.type)
-    model = Transformer(config.model, len(tokenizer), context).to(device)
+    model = Transformer(config.model, len(tokenizer), context, pieces).to(device)
     loss, optimizer = data_parallel(Loss(model)), config.optim.build(model, precision)
     setup = Setup(
         config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, loss, optimizer
@@ -162,5 +166,8 @@ def natural_context(encoded: Encoded) -> int:
 
 
 def load_weights(setup: Setup, run: Run) -> None:
-    """Gives the setup's model the best weights of `run`, whose model has the same shape."""
-    setup.model.load_state_dict(run.trained().state_dict())
+    """Gives the setup's model the best weights of `run`, whose model has the same shape.
+
+    What `run` has folded into its embedding stays in it, and the pieces of words begin anew.
+    """
+    setup.model.load_state_dict(setup.model.state_dict() | run.trained().state_dict())

@@ -56,9 +56,10 @@ class RecordedSteps:
         if taken <= WAIT:
             return model.logits(model(ids, cache)[:, -1])
         past, starts = cache.length, cache.starts
+        text = cache.follow(ids)
         where = torch.full((1,), past) if starts is None else places(1, past + 1, starts, ids.device)
         mask = model.positions.mask(cache.keys.new_empty(1, 1, 0), past + 1, starts)
-        given = (ids, where, *cache.tables(1), *([] if mask is None else [mask]))
+        given = (text, where, *cache.tables(1), *([] if mask is None else [mask]))
         with self.lock:
             if kind not in self.steps:
                 self.steps[kind] = self._recorded(model, mask is not None, given)
@@ -98,17 +99,17 @@ def read(block: nn.Module, masked: bool, x: Tensor, *tensors: Tensor) -> Tensor:
 
 
 class _Step(nn.Module):
-    """ids (B, 1), their positions, the Columns of all blocks, a mask if any -> logits (B, V)."""
+    """Ids (B, 1) and those before them, their positions, the Columns of all blocks, a mask if any -> logits (B, V)."""
 
     def __init__(self, model: Transformer, blocks: Sequence[Step]) -> None:
         super().__init__()
         self.plain, self.blocks = (model,), blocks  # the model is not registered: torch would look at its blocks, too
-        self.embedding, self.positions = model.embedding, model.positions
+        self.embedding, self.ngrams, self.positions = model.embedding, model.ngrams, model.positions
         self.norm, self.output = model.norm, model.output
 
-    def forward(self, ids: Tensor, where: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(self, text: Tensor, where: Tensor, *tensors: Tensor) -> Tensor:
         [model], tables, mask = self.plain, tensors[:4], tensors[4:]
-        x, angles = model.embed(ids, where)
+        x, angles = model.embed(text, where)
         for block, columns in zip(self.blocks, zip(*(table.unbind(0) for table in tables), strict=True), strict=True):
             x = block(x, *(angles or ()), *mask, *columns)
         return model.logits((x if model.norm is None else model.norm(x))[:, -1])
@@ -132,8 +133,8 @@ class _FlatBlock(nn.Module):
 
 def recording(model: Transformer, masked: bool, given: tuple[Tensor, ...]) -> Step:
     """The step of `given` as torch recorded it. Raises RuntimeError and AttributeError."""
-    ids, where, *tensors = given
-    x, angles = model.embed(ids, where)
+    text, where, *tensors = given
+    x, angles = model.embed(text, where)
     of_block = (x, *(angles or ()), *tensors[4:], *(table[0] for table in tensors[:4]))
     with warnings.catch_warnings(action="ignore"):  # that it will be dropped; that sizes are taken as they are
         first = torch.jit.trace(_FlatBlock(model.blocks[0], masked), of_block, check_trace=False)
