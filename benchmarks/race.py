@@ -32,12 +32,14 @@ from nanolm.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt.gz"
-START = 5.0  # seconds of nanolm's that are no steps: imports, corpus, evaluations, report
+START = 10.0  # seconds of nanolm's that are no steps: imports, corpus, evaluations, report
 WATCHED = 20_000  # characters of the last tenth
 OURS = ["data.document=file", "data.normalise=none", "tokenizer=char", "model=tiny", "batch_size=32"]
 OURS += ["samples=0", "tracking=disabled"]
-EIGHTH = ["model.dims=64", "model.nblocks=2", "model.context=32", "optim.lr=0.01", "precision=fp32", "tokens=340000"]
-WHOLE = ["model.dims=96", "model.nblocks=4", "model.context=64"]
+EIGHTH = ["model.dims=64", "model.nblocks=2", "model.context=32", "optim.lr=0.01", "precision=fp32", "tokens=130000"]
+EIGHTH += ["model.ngrams=5", "model.ngram_rows=8192"]
+WHOLE = ["model.dims=96", "model.nblocks=4", "model.context=64", "optim.lr=0.008"]
+WHOLE += ["model.ngrams=6", "model.ngram_rows=16384"]
 HOUR = ["-m", "seed=1,2,3,4"]
 A100_BLOCK, A100_NATS = 256, 1.4697  # nanoGPT's README: 10.65 million parameters, 5,000 steps of 64 x 256
 Row = tuple[str, float, float, float, float, int]

@@ -1,7 +1,8 @@
 """The pictures of docs/results.md from the tables beside it: python benchmarks/results.py
 
 In: docs/results/original.csv (metrics.csv of two runs, a row for each tenth of an epoch), minfreq.csv and width.csv (as
-compare.py writes them). Out: a PNG beside each.
+compare.py writes them), better.csv (the evaluations of three seeds of two builds on three grounds). Out: a PNG beside
+each.
 """
 
 import io
@@ -63,6 +64,21 @@ def minfreq(rows: pd.DataFrame) -> None:
     write()
 
 
+def better(rows: pd.DataFrame) -> None:
+    """Bits per byte over time before and after, a panel for each ground, a line for each seed."""
+    grounds = rows["ground"].unique()
+    axes, write = panels(FOLDER / "better.png", len(grounds))
+    for one, ground in zip(axes, grounds, strict=True):
+        for build, colour in (("before", RED), ("after", BLUE)):
+            seeds = rows[(rows["ground"] == ground) & (rows["build"] == build)].groupby("seed")
+            for number, (_, line) in enumerate(seeds):
+                label = None if number else build
+                one.plot(line["seconds"], line["val_bpb"], ".-", color=colour, alpha=0.7, label=label)
+        one.set(title=ground, xlabel="seconds", ylabel="val bits per byte")
+        one.legend()
+    write()
+
+
 def width(rows: pd.DataFrame) -> None:
     """Loss over learning rate, a line for each width."""
     (axes,), write = panels(FOLDER / "width.png", 1)
@@ -81,7 +97,7 @@ def width(rows: pd.DataFrame) -> None:
 
 def main() -> None:
     with matplotlib.rc_context(STYLE):
-        for draw in (original, minfreq, width):
+        for draw in (original, minfreq, width, better):
             draw(pd.read_csv(FOLDER / f"{draw.__name__}.csv"))
 
 
