@@ -1,5 +1,6 @@
 """Embeddings that know how tokens are spelt: their pieces, the gradient, evaluation, and folding into a plain one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from tiny_run import tiny_config
 
-from nanolm.errors import RunError
+from nanolm.config import build
+from nanolm.errors import ConfigError, RunError
+from nanolm.files import write_json
 from nanolm.model.config import ModelConfig
 from nanolm.model.layers import Embedding
 from nanolm.model.spelling import SpelledEmbedding, pieces_of
@@ -15,6 +18,7 @@ from nanolm.model.transformer import Transformer
 from nanolm.runs.find import find_run
 from nanolm.runs.run import BEST, Run
 from nanolm.runs.weights import read_weights, write_weights
+from nanolm.training.setup import affordable
 from nanolm.training.train import train
 
 WORDS = ["<PAD>", "direct", "directed", "film", "x", "", "naïve", "\udc80"]
@@ -100,6 +104,32 @@ def test_a_run_that_learnt_with_it_is_a_plain_model(tmp_path: Path) -> None:
     mean = stored["embedding.spelling"][pieces_of(words[-1:], 300).rows].mean(0)
     torch.testing.assert_close(run.model().embedding.weight[-1], stored["embedding.weight"][-1] + mean)
 
-    write_weights(run.folder / BEST, stored | {"embedding.spelling": torch.zeros(299, 16)}, note)
-    with pytest.raises(RunError):
-        run.model()
+    own = stored["embedding.spelling"]
+    rounded = {name: tensor.to(torch.int8) if tensor.ndim == 2 else tensor for name, tensor in stored.items()}
+    for odd in (stored | {"embedding.spelling": torch.zeros(299, 16)}, rounded | {"embedding.spelling": own}):
+        write_weights(run.folder / BEST, odd, note)
+        with pytest.raises(RunError, match="not those of the config"):
+            run.model()
+    write_weights(run.folder / BEST, stored | {"embedding.spelling": torch.zeros(0, 16)}, note)
+    write_json(run.folder / "config.json", run.config | {"model": run.config["model"] | {"spelling": 0}})
+    run.list_files("config.json")
+    with pytest.raises(RunError, match="not those of the config"):
+        Run.open(run.folder).model()
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_characters_have_no_pieces_and_go_on_under_the_same_preset(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, model={"spelling": 300}, tokenizer=build("tokenizer", {"name": "char"}), epochs=1)
+    train(config)
+    folder = find_run("latest", config.outputs)
+    assert Run.open(folder).config["model"]["spelling"] == 0
+    again = replace(config, init=str(folder))
+    assert train(again, ["model=tiny"], folder=tmp_path / "out" / "again") > 0
+
+
+def test_tables_beyond_the_memory_are_named() -> None:
+    config = ModelConfig(dims=4096, heads=2, nblocks=1, spelling=2**24, ngrams=2, ngram_rows=2**20)
+    with pytest.raises(
+        ConfigError, match=r"lower model\.dims or model\.nblocks or model\.ngram_rows or model\.spelling"
+    ):
+        affordable(config, 100, 16, "cpu")

@@ -29,6 +29,8 @@ def generator(name: str = "word", mode: str = "clean", context: int = 24, **mode
     config = fill(ModelConfig, {"dims": 16, "heads": 2, "nblocks": 2, "tied": False} | model, "model")
     words, lines = tokenizer(name, mode), list[str]()
     network = Transformer(config, len(words), context)
+    if network.ngrams is not None:
+        torch.nn.init.normal_(network.ngrams.tables)
     with torch.no_grad():
         network.output_weight.normal_(0, 0.5)  # as it starts, all tokens are as likely as each other
     made = Generator(network, words, tell=lines.append)

@@ -10,8 +10,8 @@ https://arxiv.org/abs/2310.17813; Large et al. 2024, https://arxiv.org/abs/2405.
   up over fan_in inputs, its lr goes with 1 / dims.
 - embedding, vector (gains and biases): entries of a size and an lr that don't depend on dims.
 - output (untied): entries and lr go with 1 / dims.
-- ngrams, spelling: rows that begin at 0, with the lr of an embedding times what did best (docs/results.md): the sum of
-  an n-gram's rows wants less, the mean of a word's pieces more.
+- ngrams, spelling: rows that begin at 0, with the share of lr that did best (docs/results.md): the sum of an n-gram's
+  rows wants less than an embedding, the mean of a word's pieces more.
 - gain: a tied embedding must be both of the last two. The gain of the norm before it starts at 256 / dims (and learns
   in proportion), which makes the product what an output layer should be.
 """

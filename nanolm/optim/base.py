@@ -58,7 +58,7 @@ class OptimConfig:
 class KindsConfig(OptimConfig):
     """Those of an optimizer that has a learning rate for each kind of parameter."""
 
-    embedding_lr: float = knob(1.0, "the embedding's, as a share of lr")
+    embedding_lr: float = knob(1.0, "of the tokens' own vectors, as a share of lr")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -111,4 +111,4 @@ def _at(config: Any, key: str) -> Any:
         config = getattr(config, name, None)
     if isinstance(config, type(None) | int | float | str):
         return config
-    return plain(config) | {"context": None}
+    return plain(config) | {"context": None, "spelling": None}  # which the data may have chosen

@@ -150,13 +150,16 @@ def affordable(config: ModelConfig, vocabulary: int, context: int, device: str) 
     With its gradient and the optimizer's two copies where they lie in it too: on a CPU and mps.
     """
     with torch.device("meta"):
-        parameters = sum(Transformer(config, vocabulary, context).summary().values())
+        parameters = sum(Transformer(config, vocabulary, context).summary().values()) + config.spelling * config.dims
     copies = 1 if device == "cuda" else 4
     needed = 4 * parameters * copies
     there = total_memory()
     if needed > there:
         sizes = f"{parameters:,} parameters need {needed / 2**30:,.0f} GiB, this machine has {there / 2**30:,.0f}"
-        raise ConfigError(f"model: {sizes}; lower model.dims or model.nblocks")
+        tables = [
+            f"model.{key}" for key, on in (("ngram_rows", config.ngrams > 1), ("spelling", config.spelling)) if on
+        ]
+        raise ConfigError(f"model: {sizes}; lower {' or '.join(['model.dims', 'model.nblocks', *tables])}")
 
 
 def natural_context(encoded: Encoded) -> int:

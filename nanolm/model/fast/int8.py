@@ -71,7 +71,7 @@ def pack_weights(weight: Tensor, scale: Tensor) -> Any:
 
 
 def quantize(model: nn.Module) -> None:
-    """Rounds every matrix of a Transformer in place."""
+    """Rounds every matrix of a Transformer in place; tables of n-grams, which multiply nothing, stay as they are."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear | nn.Embedding):
             kind = Int8Embedding if isinstance(module, nn.Embedding) else Int8Linear

@@ -26,7 +26,7 @@ def restored(
 ) -> Transformer:
     """The model of these weights, in eval mode, its embedding folded. Shapes are compared before anything is allocated:
     a config may lie."""
-    spelt = "embedding.spelling" in tensors
+    spelt = "embedding.spelling" in tensors and config.spelling > 0 and not is_rounded(tensors)
 
     def made(pieces: Pieces | None = None) -> Transformer:
         model = Transformer(config, len(vocabulary), config.context or 0, pieces)
