@@ -40,6 +40,7 @@ def test_the_tasks_of_submitit_train_one_run_and_end_with_a_lost_one(text: Path)
     pytest.importorskip("submitit")
     words = ["seed=1", "batch_size=6", "checkpoint_seconds=0", "model.dropout=0", "precision=fp32"]
     words += ["optim.schedule=constant", "optim.warmup=0"]
+    words += ["model.spelling=0", "optim.row_beta2=null"]  # without warm-up these make much of what is rounding
     folder, pipe = text.parent / "outputs/sweeps/s", subprocess.PIPE
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     leader = subprocess.Popen(
