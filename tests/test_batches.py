@@ -94,6 +94,19 @@ def test_training_windows_overlap_by_one_id() -> None:
     assert sorted((row[0], row[row >= 0].max()) for row in rows) == [(0, 11), (12, 23), (24, 29)]
 
 
+def test_a_long_document_is_cut_elsewhere_in_every_epoch_but_the_first() -> None:
+    def cuts(epoch: int, reshuffle: bool = True) -> tuple[int, ...]:
+        training = TrainingBatches(Encoded([2005, 10]), 100, 4, 0, reshuffle=reshuffle)
+        return tuple(sorted(int(start) for batch in training.epoch(epoch) for start in batch.starts))
+
+    found = {cuts(epoch) for epoch in range(1, 30)}
+    assert len(found) > 20
+    assert all(start % 100 == 1 for start in cuts(0)[:-1])
+    assert cuts(7, reshuffle=False) == cuts(0)
+    assert cuts(7) == cuts(7)
+    assert all(len(starts) == len(cuts(0)) for starts in found)  # as many rows, so that a plan in steps holds
+
+
 def test_without_reshuffling_every_epoch_is_the_first() -> None:
     plans = [TrainingBatches(TYPICAL, 128, 32, 0, reshuffle=False).plan(epoch) for epoch in (0, 1)]
     assert all((one == other).all() for one, other in zip(*plans, strict=True))

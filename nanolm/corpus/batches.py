@@ -38,18 +38,23 @@ class Batch:
 class Rows:
     """The windows of at most `context` inputs over every document, each `stride` on from the one before.
 
-    `starts` into ids, `lengths` in inputs, `skips` in targets, `documents`: int64 (n,).
+    `starts` into ids, `lengths` in inputs, `skips` in targets, `documents`: int64 (n,). Where there is `chance`, a
+    document of several windows has the room that is left in its last one at its beginning instead, or parted at random.
     """
 
-    def __init__(self, encoded: Ids, context: int, stride: int) -> None:
+    def __init__(self, encoded: Ids, context: int, stride: int, chance: np.random.Generator | None = None) -> None:
         self.ids, self.context, offsets = encoded.ids, context, np.asarray(encoded.offsets)
         sizes = np.diff(offsets) - 1  # targets a document: all ids but <BOS>
         windows = 1 + np.maximum(0, -(-(sizes - context) // stride))
         self.documents = np.repeat(np.arange(len(sizes)), windows)
         first = np.repeat(np.cumsum(windows) - windows, windows)  # the row where a row's document begins
         shifts = (np.arange(len(self.documents)) - first) * stride
-        self.starts = offsets[self.documents] + shifts
-        self.lengths = np.minimum(context, sizes[self.documents] - shifts)
+        if chance is not None:
+            room = np.where(windows > 1, context + (windows - 1) * stride - sizes, 0)
+            shifts -= chance.integers(room + 1)[self.documents]
+        begins = np.maximum(0, shifts)
+        self.starts = offsets[self.documents] + begins
+        self.lengths = np.minimum(shifts + context, sizes[self.documents]) - begins
         self.skips = np.where(shifts > 0, context - stride, 0)  # the first targets, scored by the row before
 
     def batch(self, index: np.ndarray, multiple: int = 1, rows: int = 0) -> Batch:
@@ -75,7 +80,8 @@ class Rows:
 
 class TrainingBatches:
     """Batches of `batch_size` rows (an epoch's last may be smaller). Longer documents are cut into rows of `context`
-    inputs that overlap by one id, so that every token but <BOS> is a target once an epoch.
+    inputs that overlap by one id, so that every token but <BOS> is a target once an epoch; in every epoch but the first
+    (with `reshuffle`) they are cut elsewhere.
 
     rank, world_size: which share of each batch is built here; equal shares of rows, and nearly equal ones of tokens.
     """
@@ -91,7 +97,7 @@ class TrainingBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.rows = Rows(encoded, context, stride=context)
+        self.encoded, self.rows = encoded, Rows(encoded, context, stride=context)
         self.batch_size, self.data_seed, self.multiple, self.reshuffle = batch_size, data_seed, multiple, reshuffle
         self.rank, self.world_size = rank, world_size
         self.tokens = int(self.rows.lengths.sum())
@@ -99,16 +105,24 @@ class TrainingBatches:
     def __len__(self) -> int:
         return -(-len(self.rows.starts) // self.batch_size)
 
+    def rows_of(self, epoch: int) -> Rows:
+        """The rows of an epoch, as many as in every other."""
+        if epoch == 0 or not self.reshuffle or len(self.rows.starts) == len(self.encoded):
+            return self.rows
+        chance = np.random.default_rng([self.data_seed, epoch, 1])
+        return Rows(self.encoded, self.rows.context, self.rows.context, chance)
+
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The rows of each batch, a function of (data_seed, epoch) alone: a permutation of its own (without
         `reshuffle` that of epoch 0), cut into pools, each sorted by length and cut into batches; then the batches in
         random order."""
         chance = np.random.default_rng([self.data_seed, epoch if self.reshuffle else 0])
-        order = chance.permutation(len(self.rows.starts))
+        lengths = self.rows_of(epoch).lengths
+        order = chance.permutation(len(lengths))
         size = POOL * self.batch_size
         for first in range(0, len(order), size):
             pool = order[first : first + size]
-            order[first : first + size] = pool[np.argsort(self.rows.lengths[pool], kind="stable")]
+            order[first : first + size] = pool[np.argsort(lengths[pool], kind="stable")]
         batches = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
         return [batches[place] for place in chance.permutation(len(batches))]
 
@@ -117,10 +131,10 @@ class TrainingBatches:
 
         With a `multiple` above 1, which is there to have few shapes, the one smaller batch is filled up with padding.
         """
-        rows = self.batch_size // self.world_size if self.multiple > 1 else 1
+        rows, least = self.rows_of(epoch), self.batch_size // self.world_size if self.multiple > 1 else 1
         for index in self.plan(epoch)[start:]:
-            batch = self.rows.batch(share(index, self.rank, self.world_size), self.multiple, rows)
-            batch.tokens = self.rows.targets(index)
+            batch = rows.batch(share(index, self.rank, self.world_size), self.multiple, least)
+            batch.tokens = rows.targets(index)
             yield batch
 
 
