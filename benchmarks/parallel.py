@@ -37,17 +37,18 @@ def launched_on(number: int) -> list[str]:
     return ["ip", "netns", "exec", host, "env", f"GLOO_SOCKET_IFNAME=v{host}", *LAUNCH, *where, "--nproc-per-node=1"]
 
 
-def words(optim: str, outputs: Path) -> list[str]:
-    """What train.py is told."""
+def words(root: Path, optim: str, outputs: Path) -> list[str]:
+    """What the train.py of `root` is told."""
+    plain = ["model.spelling=0"] if (root / "nanolm/model/spelling.py").exists() else []  # older ones have no other
     data = FILMS if MOVIES.exists() else "data.plots=20000"
-    return [*f"{SHAPE} {data}".split(), f"optim={optim}", "tokens=10000000", f"outputs={outputs}"]
+    return [*f"{SHAPE} {data}".split(), f"optim={optim}", "tokens=10000000", f"outputs={outputs}", *plain]
 
 
 def rate(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tuple[float, float]:
     """(tokens per second, bytes sent a step) of a training that is stopped after STEPS steps."""
     outputs = Path(tempfile.mkdtemp(dir=place))
     (outputs / "cache").symlink_to(place / f"cache-{root.name}")
-    door = ["train.py", *words(optim, outputs)]
+    door = ["train.py", *words(root, optim, outputs)]
     if ranks == 1:
         commands = [[sys.executable, *door]]
     elif network:

@@ -201,8 +201,9 @@ def score_split(session: Session, split: str) -> Score:
     """The score of a whole split under the current weights; a signal ends it at once, but for several ranks."""
     setup = session.setup
     after = SILENCE if split == "val" else MOMENT  # which comes again and again
+    eager = torch.compiler.set_stance("force_eager") if session.run.manifest["plan"]["compile"] else nullcontext()
     at_once = session.stop.at_once() if world_size() == 1 else nullcontext()  # several ranks stop at the same place
-    with announced(f"scoring the {split} documents", after), at_once, timed(session.progress):
+    with announced(f"scoring the {split} documents", after), eager, at_once, timed(session.progress):
         spelling = spelling_bits(setup.corpus, split, setup.tokenizer, setup.cache)
         how = (setup.evaluated_model, setup.encoded[split], setup.context, setup.device)
         nats = encoded_nats(*how, rank=rank(), world_size=world_size())

@@ -140,18 +140,24 @@ def flops_per_token(setup: Setup) -> int:
 
 
 def compile_model(setup: Setup) -> bool:
-    """Compiles the model and tries it on one batch; says so, and leaves it as it was, where that fails."""
-    setup.model.compile(dynamic=True)
+    """Compiles the model and tries it on one batch; says so, and leaves it as it was, where that fails.
+
+    On a CPU its blocks, which share one piece of code: as fast as the whole, for half of the wait.
+    """
+    parts = list(setup.model.blocks) if setup.device.type == "cpu" else [setup.model]
+    for part in parts:
+        part.compile(dynamic=True)
     try:
         with keep_random(setup), announced("compiling the model, which may take some minutes"):
             forward_backward(setup, next(step_batches(setup, 0)))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # what torch raises where it finds no working compiler
-        setup.model._compiled_call_impl = None
+        for part in parts:
+            part._compiled_call_impl = None
         print(f"compile: {' '.join(str(error).split())[:200]}; the model runs as it is, slower", file=sys.stderr)
     setup.optimizer.zero_grad()
-    return setup.model._compiled_call_impl is not None
+    return parts[0]._compiled_call_impl is not None
 
 
 def keep_random(setup: Setup) -> AbstractContextManager[None]:
