@@ -5,7 +5,7 @@ in the autocast dtype or the hidden's own; logarithms and sums over rows and chu
 By hand, because torch's F.linear_cross_entropy in chunks (2.13) took 1.7 times as long on a CPU in fp32, 3.3 in bf16.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Optional
 
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from nanolm.model.config import IGNORE
 
-LOGITS = {"cpu": 2**21, "cuda": 2**27}  # about so many exist at a time: on a CPU about 256 rows of a large vocabulary
+LOGITS = {"cpu": 2**24, "cuda": 2**27}  # about so many exist at a time
+FULL, SMALL = 512, 128  # rows of a chunk on a CPU: with fewer the output layer's gradient is added up too often
+CACHED = 2**18  # probabilities that stay in a core's cache while they become a gradient
 ALIGNED = {"cuda": 64}  # a GPU multiplies faster where the vocabulary is a multiple of this
 
 
@@ -25,8 +27,28 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def chunk_rows(device: torch.device, vocab_size: int) -> int:
-    """How many rows are taken at a time."""
-    return max(64, LOGITS.get(device.type, 2**24) // vocab_size)
+    """How many rows are multiplied at a time."""
+    rows = LOGITS.get(device.type, 2**24) // vocab_size
+    return max(SMALL, min(rows // SMALL * SMALL, FULL) if device.type == "cpu" else rows)
+
+
+def chunks(rows: int, full: int, small: int) -> Iterator[slice]:
+    """`full` rows at a time, and `small` ones of what is left."""
+    start = 0
+    while start < rows:
+        size = full if rows - start >= full else small
+        yield slice(start, start + size)
+        start += size
+
+
+def _few_shapes(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether two sizes of chunks must do: oneDNN prepares a bf16 product anew for a shape that it hasn't seen."""
+    return device.type == "cpu" and dtype.itemsize < 4
+
+
+def cached_rows(logits: Tensor) -> int:
+    """How many rows of the logits are worked on at a time."""
+    return max(1, CACHED // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
 
 
 def _aligned(weight: Tensor, bias: Optional[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
@@ -38,14 +60,22 @@ def _aligned(weight: Tensor, bias: Optional[Tensor]) -> tuple[Tensor, Optional[T
     return F.pad(weight, (0, 0, 0, spare)), F.pad(bias, (0, spare), value=-torch.inf)
 
 
-def _log_probs(logits: Tensor) -> Tensor:
-    """(rows, V) in at least fp32."""
-    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What sums and logarithms are made in."""
+    return torch.promote_types(dtype, torch.float32)
 
 
-def _nats(log_probs: Tensor, targets: Tensor) -> Tensor:
-    picked = log_probs.gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1)
-    return -picked.masked_fill(targets == IGNORE, 0.0)
+def _to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    """Summed nats of the targets that aren't IGNORE; the logits (rows, V) become each row's d nats / d logits."""
+    wide, rows = _wide(logits.dtype), cached_rows(logits)
+    nats = torch.zeros((), dtype=wide, device=logits.device)
+    for some, target in zip(logits.split(rows), targets.split(rows), strict=True):
+        probs, index = some.softmax(-1, dtype=wide), target.clamp_min(0).unsqueeze(1)
+        picked = probs.gather(1, index)
+        surprise = -picked.clamp_min(torch.finfo(wide).tiny).log().squeeze(1)
+        nats += surprise.masked_fill(target == IGNORE, 0.0).sum()
+        some.copy_(probs.scatter_(1, index, picked - 1))
+    return nats
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -66,18 +96,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden, dtype=dtype) if need else None
         d_weight = torch.zeros_like(weight) if need else None
         d_bias = torch.zeros_like(bias) if need and bias is not None else None
-        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        size = chunk_rows(weight.device, len(weight))
-        for start in range(0, len(targets), size):
-            part, target = hidden[start : start + size].to(dtype), targets[start : start + size]
-            log_probs = _log_probs(F.linear(part, low, low_bias))
-            total += _nats(log_probs, target).sum()
+        total = torch.zeros((), dtype=_wide(hidden.dtype), device=hidden.device)
+        full = chunk_rows(weight.device, len(weight))
+        for rows in chunks(len(targets), full, SMALL if _few_shapes(dtype, weight.device) else full):
+            part, target = hidden[rows].to(dtype), targets[rows]
+            grad = F.linear(part, low, low_bias)  # logits, until
+            total += _to_gradient(grad, target)
             if d_hidden is None or d_weight is None:
                 continue
-            index, real = target.clamp_min(0).unsqueeze(1), (target != IGNORE).to(dtype).unsqueeze(1)
-            grad = log_probs.exp_().scatter_add_(1, index, log_probs.new_full(index.shape, -1.0))
-            grad = grad.to(dtype)  # (rows, V): d nats / d logits
-            d_hidden[start : start + size] = (grad @ low) * real
+            real = (target != IGNORE).to(dtype).unsqueeze(1)
+            d_hidden[rows] = (grad @ low) * real
             _add_product(d_weight, grad.T[: len(weight)], part * real)
             if d_bias is not None:
                 d_bias += (grad.T[: len(weight)] @ real).squeeze(1)
@@ -101,8 +129,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Optional[Tensor],
     if hidden.device.type == "cpu":  # drop ignored rows; on a GPU that would wait for the device, so they are masked
         keep = targets != IGNORE
         hidden, targets = hidden[keep], targets[keep]
-        if dtype.itemsize < 4:  # full chunks alone: oneDNN prepares each product anew for a shape that it hasn't seen
-            spare = -len(targets) % chunk_rows(hidden.device, len(weight))
+        if _few_shapes(dtype, hidden.device):
+            spare = -len(targets) % SMALL
             hidden, targets = F.pad(hidden, (0, 0, 0, spare)), F.pad(targets, (0, spare), value=IGNORE)
     return _LinearCrossEntropy.apply(hidden, weight, bias, targets, dtype)
 
@@ -113,5 +141,9 @@ def target_nats(hidden: Tensor, logits: Callable[[Tensor], Tensor], targets: Ten
     nats = torch.zeros(len(targets), device=hidden.device)
     rows = (targets != IGNORE).nonzero().squeeze(1)
     for part in rows.split(chunk_rows(hidden.device, vocab_size)):
-        nats[part] = _nats(_log_probs(logits(hidden[part])), targets[part]).float()
+        made = logits(hidden[part])
+        size = cached_rows(made)
+        for some, place in zip(made.split(size), part.split(size), strict=True):
+            log_probs = some.log_softmax(-1, dtype=_wide(some.dtype))
+            nats[place] = -log_probs.gather(1, targets[place].unsqueeze(1)).squeeze(1).float()
     return nats
