@@ -114,7 +114,7 @@ class MuonOptimizer(AdamOptimizer):
             if self.found_inf is not None:
                 grad, decay = grad.where(self.found_inf == 0, momentum), decay * (1 - self.found_inf)
             momentum.lerp_(grad, 1 - group["momentum"])
-            nesterov = grad.lerp(momentum, group["momentum"])
+            nesterov = grad.lerp_(momentum, group["momentum"])  # the gradient has served
             weight.mul_(1 - decay)
             beta2, parts = group.get("row_beta2"), group["parts"]
             squares = [None] * len(parts) if beta2 is None else self.state[weight]["row_squares"].split(parts)
@@ -123,6 +123,10 @@ class MuonOptimizer(AdamOptimizer):
                 updates.append(Update(part, change.mT if tall else change, group["lr"], rows, beta2))
         return updates
 
+    def low(self, change: Tensor) -> Tensor:
+        """In the dtype of the orthogonalisation."""
+        return change if self.dtype is None or change.itemsize != 4 else change.to(self.dtype)
+
     def move(self, updates: list[Update]) -> None:
         """Orthogonalises the updates, those of one shape together, and moves the weights by them."""
         import torch
@@ -130,9 +134,7 @@ class MuonOptimizer(AdamOptimizer):
         same: dict[Any, list[Update]] = defaultdict(list)
         for update in updates:
             same[update.change.shape].append(update)
-        stacks = [torch.stack([update.change for update in group]) for group in same.values()]
-        if self.dtype is not None:
-            stacks = [stack.to(self.dtype) if stack.dtype == torch.float32 else stack for stack in stacks]
+        stacks = [torch.stack([self.low(update.change) for update in group]) for group in same.values()]
         for group, changes in zip(same.values(), shared_out(orthogonalise, stacks), strict=True):
             for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=False):
                 rows, cols = weight.shape

@@ -28,7 +28,7 @@ SKIPPED = 4  # steps before them that warm up the machine
 TELLING = 20  # steps; before them high learning rates look worse than they are, and no rung comes (docs/results.md, 8)
 SHARE = 0.1  # of the budget that timing may take, even if fewer steps are timed
 # seconds of training from which on compiling pays for itself; in fp32 on a CPU it gains nothing
-REPAYS = {("cpu", "bf16"): 300.0, ("cuda", "fp32"): 180.0, ("cuda", "bf16"): 180.0}
+REPAYS = {("cpu", "bf16"): 150.0, ("cuda", "fp32"): 180.0, ("cuda", "bf16"): 180.0}
 RATES = {  # FLOP/s (per thread of a CPU), for the estimate
     "cpu": {"fp32": 45e9, "bf16": 90e9},
     "cuda": {"fp32": 1e13, "bf16": 6e13},
