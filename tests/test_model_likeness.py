@@ -3,9 +3,11 @@
 import pytest
 import torch
 from tiny_model import VOCABULARY, build, ids
+from torch import Tensor
 
 from nanolm.errors import ConfigError
 from nanolm.model.config import POSITIONS, ModelConfig
+from nanolm.model.layers import Dropout
 from nanolm.model.positions import WAYS, alibi_slopes
 from nanolm.model.transformer import Transformer
 
@@ -75,6 +77,20 @@ def test_a_compiled_trunk_gives_the_same_loss_and_gradient() -> None:
     compiled = model.loss(text, targets)
     torch.testing.assert_close(compiled, eager)
     torch.testing.assert_close(torch.autograd.grad(compiled, list(model.parameters())), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_dropout_draws_for_each_place_and_keeps_its_mask() -> None:
+    dropout, x = Dropout(0.3).train(), torch.ones(100, 100, requires_grad=True)
+
+    def twice(x: Tensor) -> tuple[Tensor, Tensor]:
+        return dropout(x * 1.0), dropout(x * 2.0)
+
+    first, second = torch.compile(twice, dynamic=True)(x)
+    torch.testing.assert_close(torch.autograd.grad(first.sum() + second.sum(), x)[0], (first + second).detach())
+    kept = [(out != 0).float() for out in (first, second)]
+    shares = [share.mean().item() for share in (*kept, kept[0] * kept[1])]
+    assert shares == pytest.approx([0.7, 0.7, 0.49], abs=0.03)
 
 
 def test_alibi_is_the_bias_of_the_paper() -> None:
