@@ -40,7 +40,7 @@ EIGHTH = ["model.dims=64", "model.nblocks=2", "model.context=32", "optim.lr=0.01
 EIGHTH += ["model.ngrams=5", "model.ngram_rows=8192"]
 WHOLE = ["model.dims=96", "model.nblocks=4", "model.context=64", "optim.lr=0.008"]
 WHOLE += ["model.ngrams=6", "model.ngram_rows=16384"]
-HOUR = ["-m", "seed=1,2,3,4", "tokens=7000000", "model.dropout=0.15"]
+HOUR = ["-m", "seed=1,2,3,4", "model.heads=3", "model.dropout=0.15", "tokens=8000000", "eval_every=1000000"]
 A100_BLOCK, A100_NATS = 256, 1.4697  # nanoGPT's README: 10.65 million parameters, 5,000 steps of 64 x 256
 Row = tuple[str, float, float, float, float, int]
 
