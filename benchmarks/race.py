@@ -180,7 +180,7 @@ def draw(table: Path, picture: Path) -> None:
             ylabel="nats a character, nanoGPT's estimate",
         )
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set_xlim(rows["seconds"].min() / 1.5, rows["seconds"].max() * 3)
+        axes.set_xlim(rows["seconds"].min() / 1.5, rows["seconds"].max() * 4)
         axes.legend(loc="upper right")
         figure.savefig(picture, dpi=150)
 

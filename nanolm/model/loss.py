@@ -100,7 +100,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         full = chunk_rows(weight.device, len(weight))
         for rows in chunks(len(targets), full, SMALL if _few_shapes(dtype, weight.device) else full):
             part, target = hidden[rows].to(dtype), targets[rows]
-            grad = F.linear(part, low, low_bias)  # logits, until
+            grad = F.linear(part, low, low_bias)  # logits, which the next line turns into their gradient
             total += _to_gradient(grad, target)
             if d_hidden is None or d_weight is None:
                 continue
