@@ -1,7 +1,7 @@
 """Memory: the most that a train.py takes, for `make demo` and each preset, in each precision.
 
 A training of some 35 batches with its evaluations and its report: their lengths and the largest products are all seen
-by then. What a run says of itself in status.json is printed, the process as a whole, torch included (200 MB).
+by then. What a run says of itself in status.json is printed, the process as a whole, torch included (some 230 MB).
 """
 
 import json

@@ -20,30 +20,30 @@ from torch import Tensor
 SEEDED = [torch.Tag.nondeterministic_seeded]
 
 
-@torch.library.custom_op("mine::draws", mutates_args=(), tags=SEEDED)
-def draws(count: int) -> Tensor:
+@torch.library.custom_op("mine::noise", mutates_args=(), tags=SEEDED)
+def noise(count: int) -> Tensor:
     return torch.rand(count)
 
 
-@draws.register_fake
+@noise.register_fake
 def _(count: int) -> Tensor:
     return torch.empty(count)
 
 
-@torch.library.custom_op("mine::draws_for", mutates_args=(), tags=SEEDED)
-def draws_for(x: Tensor) -> Tensor:
+@torch.library.custom_op("mine::noise_for", mutates_args=(), tags=SEEDED)
+def noise_for(x: Tensor) -> Tensor:
     return torch.rand(x.numel())
 
 
-@draws_for.register_fake
+@noise_for.register_fake
 def _(x: Tensor) -> Tensor:
     return torch.empty(x.numel())
 
 
 WAYS = {
-    "custom op": lambda x: (x * draws(x.numel()), x * draws(x.numel())),
+    "custom op": lambda x: (x * noise(x.numel()), x * noise(x.numel())),
     "torch.rand": lambda x: (x * torch.rand(x.numel()), x * torch.rand(x.numel())),
-    "op of its tensor": lambda x: (x * draws_for(x.detach() * 2), x * draws_for(x.detach() * 3)),
+    "op of its tensor": lambda x: (x * noise_for(x.detach() * 2), x * noise_for(x.detach() * 3)),
 }
 found = {}
 for wanted in (True, False):

@@ -38,8 +38,8 @@ class Batch:
 class Rows:
     """The windows of at most `context` inputs over every document, each `stride` on from the one before.
 
-    `starts` into ids, `lengths` in inputs, `skips` in targets, `documents`: int64 (n,). Where there is `chance`, a
-    document of several windows has the room that is left in its last one at its beginning instead, or parted at random.
+    `starts` into ids, `lengths` in inputs, `skips` in targets, `documents`: int64 (n,). With `chance`, a
+    random share of the room that a document leaves in its last window is left in its first one instead.
     """
 
     def __init__(self, encoded: Ids, context: int, stride: int, chance: np.random.Generator | None = None) -> None:
@@ -112,12 +112,12 @@ class TrainingBatches:
         chance = np.random.default_rng([self.data_seed, epoch, 1])
         return Rows(self.encoded, self.rows.context, self.rows.context, chance)
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """The rows of each batch, a function of (data_seed, epoch) alone: a permutation of its own (without
-        `reshuffle` that of epoch 0), cut into pools, each sorted by length and cut into batches; then the batches in
-        random order."""
+    def plan(self, epoch: int, rows: Rows | None = None) -> list[np.ndarray]:
+        """Which of `rows`, those of the epoch, each batch has, a function of (data_seed, epoch) alone: a permutation of
+        its own (without `reshuffle` that of epoch 0), cut into pools, each sorted by length and cut into batches; then
+        the batches in random order."""
         chance = np.random.default_rng([self.data_seed, epoch if self.reshuffle else 0])
-        lengths = self.rows_of(epoch).lengths
+        lengths = (rows or self.rows_of(epoch)).lengths
         order = chance.permutation(len(lengths))
         size = POOL * self.batch_size
         for first in range(0, len(order), size):
@@ -132,7 +132,7 @@ class TrainingBatches:
         With a `multiple` above 1, which is there to have few shapes, the one smaller batch is filled up with padding.
         """
         rows, least = self.rows_of(epoch), self.batch_size // self.world_size if self.multiple > 1 else 1
-        for index in self.plan(epoch)[start:]:
+        for index in self.plan(epoch, rows)[start:]:
             batch = rows.batch(share(index, self.rank, self.world_size), self.multiple, least)
             batch.tokens = rows.targets(index)
             yield batch

@@ -32,7 +32,7 @@ class TrainConfig:
     tokens: Optional[int] = knob(None, "target tokens, rounded up to whole steps")
     batch_size: int = knob(16, "documents (or windows of long ones) per batch")
     accumulate: int = knob(1, "batches per optimizer step")
-    reshuffle: bool = knob(True, "another order of the batches every epoch")
+    reshuffle: bool = knob(True, "another order of the batches every epoch, and other cuts of long documents")
     ema: Optional[float] = knob(None, "a step, of a moving average of the weights: evaluated and kept; null: none")
     seed: int = knob(1, "initial weights, dropout, samples")
     data_seed: int = knob(1, "order of the batches")
