@@ -2,7 +2,7 @@
 
 In: hidden vectors (N, dims), the output weight (V, dims) and bias (V,) or None, targets (N,). Out: nats. Products run
 in the autocast dtype or the hidden's own; logarithms and sums over rows and chunks in at least fp32.
-By hand, because torch's F.linear_cross_entropy in chunks (2.13) took 1.7 times as long on a CPU in fp32, 3 in bf16.
+By hand, because torch's F.linear_cross_entropy in chunks (2.13) took 1.7 times as long on a CPU in fp32, 3.3 in bf16.
 """
 
 from collections.abc import Callable, Iterator
