@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,7 @@ SHAPE = (
 SHAPE += " tokenizer=word tracking=disabled samples=0 compile=off log_every=1 eval_every=100000"
 FILMS = f"data=movie_plots data.path={MOVIES} data.maxlen=128 tokenizer.minfreq=12"
 LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
+APART = 0  # ranks of no run: two runs instead
 HOSTS = ("nanolm0", "nanolm1")
 
 
@@ -121,9 +123,16 @@ def two_hosts() -> Iterator[None]:
             run(f"ip netns del {host}")
 
 
+def apart(optim: str, place: Path) -> tuple[float, float]:
+    """The same of two trainings of one process at once, together."""
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(rate, ROOT, 1, optim, place, False) for _ in range(2)]
+    return sum(one.result()[0] for one in both), 0.0
+
+
 def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
     """Prints the table of one optimizer."""
-    ways = {"1 process": (ROOT, 1), "2 ranks": (ROOT, 2)}
+    ways = {"1 process": (ROOT, 1), "2 apart": (ROOT, APART), "2 ranks": (ROOT, 2)}
     if older:
         ways["2 ranks, older"] = (older, 2)
     if not network and (os.cpu_count() or 1) >= 4:
@@ -131,7 +140,8 @@ def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(TURNS):
         for name, (root, ranks) in ways.items():
-            found[name].append(rate(root, ranks, optim, place, network))
+            one = apart(optim, place) if ranks == APART else rate(root, ranks, optim, place, network)
+            found[name].append(one)
     print(f"\n| {optim} | real tokens/s | ratio, each turn's | MB sent a step |\n|---|---|---|---|")
     for name, figures in found.items():
         ratios = [one[0] / first[0] for one, first in zip(figures, found["1 process"], strict=True)]
@@ -152,7 +162,7 @@ def main() -> None:
         place = Path(folder)
         for root in filter(None, (ROOT, older)):  # the text is read once, before anything is timed
             outputs = place / f"fill-{root.name}"
-            door = [sys.executable, "train.py", *words("adamw", outputs)]
+            door = [sys.executable, "train.py", *words(root, "adamw", outputs)]
             door[door.index("tokens=10000000")] = "tokens=1"
             subprocess.run(door, cwd=root, check=True, stdout=subprocess.DEVNULL)
             (outputs / "cache").rename(place / f"cache-{root.name}")

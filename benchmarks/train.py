@@ -179,8 +179,8 @@ def main() -> None:
         words = ["model=small", "tracking=disabled", f"outputs={place}", "samples=0", "data.plots=5000"]
         command(*words, "tokens=1")()  # fills the cache
         first = command(*words, "compile=off", "log_every=1", "eval_every=100000", until=Path(place))
-        starts = {"an empty Hydra program --cfg setup": command("--cfg", "setup", script=empty(Path(place)))}
-        starts["train.py --cfg setup"] = command("--cfg", "setup")
+        starts = {"an empty Hydra program --cfg job": command("--cfg", "job", script=empty(Path(place)))}
+        starts["train.py --cfg job"] = command("--cfg", "job")
         seconds(starts | {"to the first optimizer step, not compiled": first})
 
 
