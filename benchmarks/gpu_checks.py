@@ -60,7 +60,7 @@ class Bench:
         """A training on tinyplots."""
         plots = TinyPlots(plots=200 if self.dry else 50_000)
         model = fill(ModelConfig, {"name": shape, **self.shapes[shape]}, "model")
-        fields = {"device": self.device, "samples": 0, "compile": "off"} | fields
+        fields = dict[str, Any](device=self.device, samples=0, compile="off") | fields
         return replace(config(self.place), data=plots, model=model, **fields)
 
     def check(self, name: str, work: Callable[[], bool]) -> None:

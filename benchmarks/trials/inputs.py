@@ -59,7 +59,7 @@ def inputs(count: Count, folder: Path, trials: int, seed: int) -> None:
 def keys(config: DictConfig, prefix: str = "") -> list[str]:
     """Every key of a composed configuration, groups' fields by their dotted names."""
     found = []
-    for key in config:
+    for key in map(str, config):
         value = None if OmegaConf.is_missing(config, key) else config[key]
         found += keys(value, f"{prefix}{key}.") if isinstance(value, DictConfig) else [f"{prefix}{key}"]
     return found
@@ -68,11 +68,12 @@ def keys(config: DictConfig, prefix: str = "") -> list[str]:
 def composed(count: Count, verb: str, override: str, seen: Counter[str]) -> None:
     """The door's way with one override: a checked dataclass, or one line that names the key."""
     key = override.partition("=")[0]
+    refusals: tuple[type[Exception], ...] = (NanolmError, OmegaConfBaseException, *hydra_errors())
     try:
         OmegaConf.to_object(compose(verb, overrides=ready(verb, [override])))
         seen["override taken"] += 1
         count.add("", [])
-    except (NanolmError, OmegaConfBaseException, *hydra_errors()) as error:
+    except refusals as error:
         line = one_line(error)
         seen["override refused"] += 1
         named = key.split(".")[-1] in line
