@@ -184,7 +184,7 @@ def test_rows_are_brought_to_one_size_by_what_they_were() -> None:
     change, squares, mean = torch.randn(4, 6) * torch.tensor([[1.0], [10], [0.1], [0]]), torch.zeros(4, 1), 0.0
     for _ in range(3):
         mean = 0.95 * mean + 0.05 * change.square().mean(1, keepdim=True)
-        even = even_rows(change, squares, 0.05)
+        even = change * even_rows(change, squares, 0.05)
         torch.testing.assert_close(squares, mean)
     assert even.norm().item() == pytest.approx(change.norm().item())
     torch.testing.assert_close(even[:3].norm(dim=1), (change.norm() / 3**0.5).expand(3))

@@ -138,9 +138,8 @@ class MuonOptimizer(AdamOptimizer):
         for group, changes in zip(same.values(), shared_out(orthogonalise, stacks), strict=True):
             for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=False):
                 rows, cols = weight.shape
-                change = change.mT if rows > cols else change
+                change = torch.empty_like(weight).copy_(change.mT if rows > cols else change)
                 counts: Any = 1 if self.found_inf is None else 1 - self.found_inf
-                if squares is not None and beta2 is not None:
-                    change = even_rows(change.to(weight.dtype), squares, (1 - beta2) * counts)
-                size: Any = lr * (0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5)
-                weight.sub_(change * (size * counts))
+                size = counts * (lr * (0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5))
+                even = even_rows(change, squares, (1 - beta2) * counts) if beta2 is not None else weight.new_ones(rows, 1)
+                weight.addcmul_(change, even * size, value=-1)

@@ -1,6 +1,6 @@
 """Newton-Schulz: what makes matrices nearly orthogonal with nothing but products, for Muon; and NorMuon's even rows.
 
-In: a stack of matrices of one shape. Out: the same singular vectors, all singular values near 1. Imports no torch.
+In: a stack of matrices of one shape. Out: the same singular vectors, all singular values near 1. Importing it imports no torch.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+PIECE = 2**21  # entries
 MARGIN = 1.01  # keeps singular values inside the interval under rounding
 # the quintics of Polar Express, https://arxiv.org/abs/2505.16932: five bring 0.003..1 to 1 within 0.15 or so
 POLAR = tuple(
@@ -25,13 +26,22 @@ POLAR = tuple(
 
 
 def orthogonalise(x: Tensor) -> Tensor:
-    """(n, rows, cols) with rows <= cols -> about U V' of each, in x's dtype, by Newton-Schulz."""
+    """(n, rows, cols) with rows <= cols -> about U V' of each, in x's dtype, by Newton-Schulz.
+
+    On a CPU a few of them at a time, whose products stay in the cache.
+    """
+    import torch
+
+    size = max(1, PIECE // x[0].numel()) if x.device.type == "cpu" else len(x)
+    if len(x) > size:
+        return torch.cat([orthogonalise(part) for part in x.split(size)])
     x = x / (x.norm(2, dim=(1, 2), keepdim=True) * MARGIN + 1e-7)
     if x.shape[2] >= 2 * x.shape[1] and x.itemsize >= 4:
         return _polynomial(x @ x.mT) @ x
-    for a, b, c in POLAR:
-        gram = x @ x.mT
-        x = x.baddbmm(gram.baddbmm(gram, gram, beta=b, alpha=c), x, beta=a)
+    gram, spare = x.new_empty(*x.shape[:2], x.shape[1]), torch.empty_like(x)
+    for quintic in POLAR:
+        torch.bmm(x, x.mT, out=gram)
+        x, spare = torch.bmm(_factor(gram, *quintic), x, out=spare), x
     return x
 
 
@@ -56,10 +66,12 @@ def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
 
 
 def even_rows(change: Tensor, squares: Tensor, share: Any) -> Tensor:
-    """(rows, cols), each row divided by the root of its mean square over the steps so far; as large in all as before.
+    """(rows, 1), by which the rows of `change` (rows, cols) are multiplied: one over the root of each row's mean square
+    over the steps so far, scaled so that the whole stays as large as before.
 
     squares (rows, 1): these means, moved by `share` (a number, or a tensor where the device knows it) to this step's.
     """
-    squares.lerp_(change.square().mean(1, keepdim=True), share)
-    even = change / (squares.sqrt() + 1e-8)
-    return even * (change.norm() / (even.norm() + 1e-8))
+    norms = change.norm(dim=1, keepdim=True)
+    squares.lerp_(norms.square() / change.shape[1], share)
+    factors = 1 / (squares.sqrt() + 1e-8)
+    return factors * (norms.norm() / ((norms * factors).norm() + 1e-8))
