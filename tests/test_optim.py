@@ -22,9 +22,9 @@ from nanolm.optim.orthogonal import MARGIN, POLAR, even_rows, orthogonalise
 CONFIGS: list[OptimConfig] = [Adam(), AdamW(), Muon()]
 
 
-def build(dims: int = 16, **fields: Any) -> Transformer:
+def build(dims: int = 16, nblocks: int = 2, **fields: Any) -> Transformer:
     torch.manual_seed(0)
-    return Transformer(ModelConfig(dims=dims, heads=2, nblocks=2, **fields), vocab_size=30, context=16)
+    return Transformer(ModelConfig(dims=dims, heads=2, nblocks=nblocks, **fields), vocab_size=30, context=16)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -177,6 +177,41 @@ def test_the_embedding_learns_at_its_own_share(kind: type[AdamW] | type[Muon]) -
     assert groups[id(model.get_parameter("norm.weight"))] == kind().lr * 256 / 16
     with pytest.raises(ConfigError, match=r"^optim\.embedding_lr=0\.0: "):
         kind(embedding_lr=0.0)
+
+
+@pytest.mark.parametrize(("nblocks", "share"), [(2, 1.0), (4, 1.0), (8, 0.5)])
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_what_blocks_add_learns_slower_in_a_deep_model(
+    kind: type[AdamW] | type[Muon], nblocks: int, share: float
+) -> None:
+    model = build(nblocks=nblocks)
+
+    def learns(**fields: Any) -> dict[int, tuple[float, float]]:
+        """The learning rate of each parameter, and what it loses in a step to weight decay."""
+        found = {}
+        for group in kind(**fields).build(model).param_groups:
+            for weight in group["params"]:
+                found[id(weight)] = group["lr"], group["lr"] * group["weight_decay"]
+        return found
+
+    scaled, plain = learns(), learns(depth_scaling=False)
+    ends = {id(part.weight) for block in model.blocks for part in (block.attention.output, block.mlp.down)}
+    assert len(plain) == len(list(model.parameters()))
+    assert len(scaled) == len(plain)
+    for one, (lr, pull) in plain.items():
+        assert scaled[one] == pytest.approx((lr * (share if one in ends else 1), pull))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [AdamW(lr=2e-3), Muon(lr=2e-3)], ids=lambda config: config.name)
+def test_steps_move_every_depth_alike(config: OptimConfig) -> None:
+    moves = []
+    for nblocks in (4, 8, 16):
+        model = build(64, nblocks)
+        hidden = model(batch()[0]).detach()
+        train(model, config.build(model), 4)
+        moves.append((model(batch()[0]).detach() - hidden).norm().item())
+    assert max(moves) / min(moves) < 1.5, moves
 
 
 def test_rows_are_brought_to_one_size_by_what_they_were() -> None:

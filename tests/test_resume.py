@@ -45,14 +45,18 @@ def test_tables_of_pieces_and_ngrams_go_on(tmp_path: Path, monkeypatch: pytest.M
     assert_same(*run_both(tmp_path, monkeypatch, config, at=12))
 
 
-def test_a_run_from_before_rows_were_evened_goes_on_without(tmp_path: Path) -> None:
-    """Muon's `row_beta2` is newer than format 1, and has a state of its own."""
+@pytest.mark.parametrize(
+    ("name", "key", "was"),
+    [("muon", "row_beta2", None), ("muon", "depth_scaling", False), ("adamw", "depth_scaling", False)],
+)
+def test_a_run_from_before_a_knob_was_there_goes_on_without(tmp_path: Path, name: str, key: str, was: Any) -> None:
+    """These came after format 1, and change what the optimizer remembers, or its order."""
     whole, older = tmp_path / "out" / "whole", tmp_path / "out" / "older"
     for folder in (whole, older):
-        train(tiny_config(tmp_path, optim={"name": "muon", "row_beta2": None}, epochs=2), folder=folder)
+        train(tiny_config(tmp_path, optim={"name": name, key: was}, epochs=2), folder=folder)
     run = Run.open(older)
     config = run.config
-    del config["optim"]["row_beta2"]
+    del config["optim"][key]
     write_json(older / "config.json", config)
     run.list_files("config.json")
     values = [train(tiny_config(tmp_path, resume=str(folder), epochs=3), ["epochs=3"]) for folder in (whole, older)]

@@ -155,6 +155,6 @@ class Transformer(nn.Module):
             parts[part] += parameter.numel()
         return parts
 
-    def kinds(self) -> list[Kind]:
-        """The parameters by kind, with the share of the learning rate that this width wants."""
-        return kinds(self, self.config)
+    def kinds(self, depth: bool = True) -> list[Kind]:
+        """The parameters by kind, with the share of the learning rate that this width wants, and `depth` if asked."""
+        return kinds(self, self.config, depth)

@@ -12,7 +12,8 @@ from typing import Any, Optional
 from nanolm.config import MISSING, between, check_name, knob, one_of
 from nanolm.optim.optimizer import AdamOptimizer
 
-DECAYED = ("matrix", "output")  # the kinds of parameters that weight decay is for
+MATRICES = ("matrix", "end")  # the kinds of parameters that are Muon's
+DECAYED = (*MATRICES, "output")  # those that weight decay is for
 
 
 @dataclass
@@ -59,6 +60,7 @@ class KindsConfig(OptimConfig):
     """Those of an optimizer that has a learning rate for each kind of parameter."""
 
     embedding_lr: float = knob(1.0, "of the tokens' own vectors, as a share of lr")
+    depth_scaling: bool = knob(True, "what blocks add learns at 4 / nblocks of lr, beyond 4 of them")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,15 +105,15 @@ def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) 
     return SCHEDULES[config.schedule](config, done, step // steps_per_epoch)
 
 
-def adam_groups(config: KindsConfig, model: Any, skip: str = "") -> list[dict[str, Any]]:
-    """One group per kind of parameter (`model.kinds()`) but `skip`, with the lr that Adam wants at this width.
+def adam_groups(config: KindsConfig, model: Any, skip: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """One group per kind of parameter (`model.kinds()`) but those of `skip`, with the lr that Adam wants at this width.
 
     Decay is given per unit of lr; dividing it by the same scale keeps the pull per step the same at every width
     (https://arxiv.org/abs/2405.13698).
     """
     groups: list[dict[str, Any]] = []
-    for kind in model.kinds():
-        if kind.parameters and kind.name != skip:
+    for kind in model.kinds(config.depth_scaling):
+        if kind.parameters and kind.name not in skip:
             lr = config.lr_of(kind)
             decay = config.weight_decay / kind.lr_scale if kind.name in DECAYED else 0.0
             groups.append({"params": kind.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})

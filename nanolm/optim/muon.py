@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from nanolm.config import between, knob
 from nanolm.model.config import BASE_DIMS
-from nanolm.optim.base import KindsConfig, adam_groups
+from nanolm.optim.base import MATRICES, KindsConfig, adam_groups
 from nanolm.optim.optimizer import AdamOptimizer
 from nanolm.optim.orthogonal import even_rows, orthogonalise
 from nanolm.optim.sharing import shared_out
@@ -48,16 +48,19 @@ class Muon(KindsConfig):
         from nanolm.hardware import has_bf16
 
         stacked = {id(module.weight): module.parts for module in model.modules() if hasattr(module, "parts")}
-        matrices: dict[tuple[int, ...], list[Any]] = {}
-        for kind in model.kinds():
-            for weight in kind.parameters if kind.name == "matrix" else []:
-                matrices.setdefault(stacked.get(id(weight), (weight.shape[0],)), []).append(weight)
-        common: dict[str, Any] = {"lr": self.lr, "base_lr": self.lr, "weight_decay": self.weight_decay}
-        common |= {"momentum": self.momentum, "row_beta2": self.row_beta2}
-        groups = [{"params": weights, "parts": parts, **common} for parts, weights in matrices.items()]
+        matrices: dict[tuple[tuple[int, ...], float], list[Any]] = {}
+        for kind in model.kinds(self.depth_scaling):
+            for weight in kind.parameters if kind.name in MATRICES else []:
+                parts = stacked.get(id(weight), (weight.shape[0],))
+                matrices.setdefault((parts, kind.depth_scale), []).append(weight)
+        groups = []
+        for (parts, scale), weights in matrices.items():
+            group = {"params": weights, "parts": parts, "lr": self.lr * scale, "base_lr": self.lr * scale}
+            group |= {"momentum": self.momentum, "row_beta2": self.row_beta2, "weight_decay": self.weight_decay / scale}
+            groups.append(group)
         dtype = torch.bfloat16 if precision == "bf16" and has_bf16(model.device) else None
         return MuonOptimizer(
-            groups + adam_groups(self, model, skip="matrix"), (self.beta1, self.beta2), self.eps, dtype=dtype
+            groups + adam_groups(self, model, MATRICES), (self.beta1, self.beta2), self.eps, dtype=dtype
         )
 
 
@@ -141,5 +144,7 @@ class MuonOptimizer(AdamOptimizer):
                 change = torch.empty_like(weight).copy_(change.mT if rows > cols else change)
                 counts: Any = 1 if self.found_inf is None else 1 - self.found_inf
                 size = counts * (lr * (0.2 * BASE_DIMS**0.5 * max(1, rows / cols) ** 0.5))
-                even = even_rows(change, squares, (1 - beta2) * counts) if beta2 is not None else weight.new_ones(rows, 1)
+                even = (
+                    even_rows(change, squares, (1 - beta2) * counts) if beta2 is not None else weight.new_ones(rows, 1)
+                )
                 weight.addcmul_(change, even * size, value=-1)

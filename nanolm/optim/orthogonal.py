@@ -1,6 +1,6 @@
 """Newton-Schulz: what makes matrices nearly orthogonal with nothing but products, for Muon; and NorMuon's even rows.
 
-In: a stack of matrices of one shape. Out: the same singular vectors, all singular values near 1. Importing it imports no torch.
+In: a stack of matrices of one shape. Out: the same singular vectors, all singular values near 1. Importing is cheap.
 """
 
 from __future__ import annotations

@@ -18,6 +18,11 @@ from nanolm.tracking.base import TrackingConfig
 from nanolm.training.config import TrainConfig, train_config
 
 BUDGET = ("epochs", "minutes", "tokens")
+# what older optimizers did not have, as they were
+LACKED: dict[Any, dict[str, Any]] = {
+    "adamw": {"depth_scaling": False},
+    "muon": {"depth_scaling": False, "row_beta2": None},
+}
 CHANGEABLE = (*BUDGET, "tracking", "device", "data")  # of the data only where it lies; its contents are compared
 
 
@@ -58,9 +63,9 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
 def _as_begun(saved: dict[str, Any]) -> dict[str, Any]:
     """The config of a run with what its time did not have yet, as it was then."""
     optim = saved.get("optim")
-    if not isinstance(optim, dict) or optim.get("name") != "muon":
+    if not isinstance(optim, dict) or optim.get("name") not in LACKED:
         return saved
-    return saved | {"optim": {"row_beta2": None} | optim}
+    return saved | {"optim": LACKED[optim["name"]] | optim}
 
 
 def resumed_tracking(own: TrackingConfig, typed: TrackingConfig, keys: Sequence[str]) -> TrackingConfig:
