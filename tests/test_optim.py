@@ -11,6 +11,7 @@ from nanolm import hardware
 from nanolm.config import options
 from nanolm.errors import ConfigError
 from nanolm.model.config import ModelConfig
+from nanolm.model.spelling import Pieces, pieces_of
 from nanolm.model.transformer import Transformer
 from nanolm.model.width import last_gain
 from nanolm.optim.adam import Adam
@@ -22,9 +23,10 @@ from nanolm.optim.orthogonal import MARGIN, POLAR, even_rows, orthogonalise
 CONFIGS: list[OptimConfig] = [Adam(), AdamW(), Muon()]
 
 
-def build(dims: int = 16, nblocks: int = 2, **fields: Any) -> Transformer:
+def build(dims: int = 16, nblocks: int = 2, pieces: Pieces | None = None, **fields: Any) -> Transformer:
     torch.manual_seed(0)
-    return Transformer(ModelConfig(dims=dims, heads=2, nblocks=nblocks, **fields), vocab_size=30, context=16)
+    config = ModelConfig(dims=dims, heads=2, nblocks=nblocks, **fields)
+    return Transformer(config, vocab_size=30, context=16, pieces=pieces)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -177,6 +179,15 @@ def test_the_embedding_learns_at_its_own_share(kind: type[AdamW] | type[Muon]) -
     assert groups[id(model.get_parameter("norm.weight"))] == kind().lr * 256 / 16
     with pytest.raises(ConfigError, match=r"^optim\.embedding_lr=0\.0: "):
         kind(embedding_lr=0.0)
+
+
+@pytest.mark.parametrize("spelling", [0, 10])
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_tokens_own_vectors_decay_where_they_are_spelt_too(kind: type[AdamW] | type[Muon], spelling: int) -> None:
+    model = build(spelling=spelling, pieces=pieces_of(["ab"] * 30, spelling) if spelling else None)
+    groups = kind(embedding_decay=4.0).build(model).param_groups
+    decays = {id(weight): group["weight_decay"] for group in groups for weight in group["params"]}
+    assert decays[id(model.embedding.weight)] == pytest.approx(0.4 if spelling else 0)
 
 
 @pytest.mark.parametrize(("nblocks", "share"), [(2, 1.0), (4, 1.0), (8, 0.5)])

@@ -48,6 +48,7 @@ class Kind:
     parameters: list[Tensor]
     lr_scale: float  # share of the base learning rate under Adam
     depth_scale: float = 1.0  # what of it is due to the depth, and for every optimizer
+    spelt: bool = False  # an embedding whose tokens have pieces too
 
 
 def embedding_std(tied: bool) -> float:
@@ -86,6 +87,7 @@ def kinds(model: nn.Module, config: ModelConfig, depth: bool = True) -> list[Kin
     for name, parameter in model.named_parameters():
         kind = kind_of(name, parameter, config)
         found["matrix" if kind == "end" and not depth else kind].parameters.append(parameter)
+    found["embedding"].spelt = bool(found["spelling"].parameters)
     return list(found.values())
 
 

@@ -60,11 +60,19 @@ class KindsConfig(OptimConfig):
     """Those of an optimizer that has a learning rate for each kind of parameter."""
 
     embedding_lr: float = knob(1.0, "of the tokens' own vectors, as a share of lr")
+    embedding_decay: float = knob(0.0, "of them, as a share of weight_decay; only where words are spelt as well")
     depth_scaling: bool = knob(True, "what blocks add learns at 4 / nblocks of lr, beyond 4 of them")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         between("optim.embedding_lr", self.embedding_lr, 0, open_low=True)
+        between("optim.embedding_decay", self.embedding_decay, 0)
+
+    def decay_of(self, kind: Any) -> float:
+        """The weight decay of one kind of parameter, per unit of its own learning rate under Adam: the same pull per
+        step at every width and depth (https://arxiv.org/abs/2405.13698)."""
+        share = self.embedding_decay if kind.name == "embedding" and kind.spelt else float(kind.name in DECAYED)
+        return self.weight_decay * share / kind.lr_scale
 
     def lr_of(self, kind: Any) -> float:
         """The peak learning rate of one kind of parameter under Adam."""
@@ -106,15 +114,10 @@ def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) 
 
 
 def adam_groups(config: KindsConfig, model: Any, skip: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """One group per kind of parameter (`model.kinds()`) but those of `skip`, with the lr that Adam wants at this width.
-
-    Decay is given per unit of lr; dividing it by the same scale keeps the pull per step the same at every width
-    (https://arxiv.org/abs/2405.13698).
-    """
+    """One group per kind of parameter (`model.kinds()`) but `skip`, with the lr that Adam wants at this size."""
     groups: list[dict[str, Any]] = []
     for kind in model.kinds(config.depth_scaling):
         if kind.parameters and kind.name not in skip:
-            lr = config.lr_of(kind)
-            decay = config.weight_decay / kind.lr_scale if kind.name in DECAYED else 0.0
+            lr, decay = config.lr_of(kind), config.decay_of(kind)
             groups.append({"params": kind.parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     return groups

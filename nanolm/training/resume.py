@@ -20,8 +20,8 @@ from nanolm.training.config import TrainConfig, train_config
 BUDGET = ("epochs", "minutes", "tokens")
 # what older optimizers did not have, as they were
 LACKED: dict[Any, dict[str, Any]] = {
-    "adamw": {"depth_scaling": False},
-    "muon": {"depth_scaling": False, "row_beta2": None},
+    "adamw": {"depth_scaling": False, "embedding_decay": 0.0},
+    "muon": {"depth_scaling": False, "embedding_decay": 0.0, "row_beta2": None},
 }
 CHANGEABLE = (*BUDGET, "tracking", "device", "data")  # of the data only where it lies; its contents are compared
 
