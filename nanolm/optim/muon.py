@@ -34,7 +34,8 @@ class Muon(KindsConfig):
 
     name: str = "muon"
     lr: float = 5e-3
-    momentum: float = knob(0.95, "of the matrices")
+    warmup: float = 0.02
+    momentum: float = knob(0.9, "of the matrices")
     row_beta2: Optional[float] = knob(0.95, "of the mean square of each row of a step, which evens rows; null: none")
 
     def __post_init__(self) -> None:
