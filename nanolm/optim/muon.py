@@ -35,6 +35,7 @@ class Muon(KindsConfig):
     name: str = "muon"
     lr: float = 5e-3
     warmup: float = 0.02
+    embedding_decay: float = 3.0
     momentum: float = knob(0.9, "of the matrices")
     row_beta2: Optional[float] = knob(0.95, "of the mean square of each row of a step, which evens rows; null: none")
 
