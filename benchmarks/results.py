@@ -1,7 +1,7 @@
 """The pictures of docs/results.md from the tables beside it: python benchmarks/results.py
 
-In: docs/results/original.csv (metrics.csv of two runs, a row for each tenth of an epoch), minfreq.csv and width.csv (as
-compare.py writes them), better.csv (the evaluations of three seeds of two builds on three grounds). Out: a PNG beside
+In: docs/results/original.csv (metrics.csv of two runs, a row for each tenth of an epoch), minfreq.csv, width.csv and
+depth.csv (as compare.py writes them), better.csv (the evaluations of three seeds of two builds on three grounds). Out: a PNG beside
 each.
 """
 
@@ -79,25 +79,39 @@ def better(rows: pd.DataFrame) -> None:
     write()
 
 
-def width(rows: pd.DataFrame) -> None:
-    """Loss over learning rate, a line for each width."""
-    (axes,), write = panels(FOLDER / "width.png", 1)
-    for (dims, line), colour in zip(rows.groupby("model.dims"), COLOURS, strict=False):
+def over_lr(axes: Any, rows: pd.DataFrame, key: str) -> None:
+    """Loss over learning rate, a line for each value of `key`."""
+    for (size, line), colour in zip(rows.groupby(key), COLOURS, strict=False):
         line = line.sort_values("optim.lr")
         best = line.loc[line["val_bpb"].idxmin()]
-        axes.plot(line["optim.lr"], line["val_bpb"], ".-", color=colour, label=f"dims {dims:.0f}")
+        axes.plot(line["optim.lr"], line["val_bpb"], ".-", color=colour, label=f"{key.removeprefix('model.')} {size}")
         axes.plot(best["optim.lr"], best["val_bpb"], "o", color=colour, markersize=9)
     axes.set_xscale("log", base=2)
     ticks = sorted(rows["optim.lr"].unique())
-    axes.set(title="One learning rate for every width", xlabel="optim.lr", ylabel="val bits per byte")
+    axes.set(xlabel="optim.lr", ylabel="val bits per byte")
     axes.set_xticks(ticks, [f"{lr:g}" for lr in ticks])
     axes.legend()
+
+
+def width(rows: pd.DataFrame) -> None:
+    """One learning rate for every width."""
+    (axes,), write = panels(FOLDER / "width.png", 1)
+    over_lr(axes, rows, "model.dims")
+    axes.set(title="One learning rate for every width")
+    write()
+
+
+def depth(rows: pd.DataFrame) -> None:
+    """The same for depths."""
+    (axes,), write = panels(FOLDER / "depth.png", 1)
+    over_lr(axes, rows[rows["optim.depth_scaling"]], "model.nblocks")
+    axes.set(title="One learning rate for every depth")
     write()
 
 
 def main() -> None:
     with matplotlib.rc_context(STYLE):
-        for draw in (original, minfreq, width, better):
+        for draw in (original, minfreq, width, depth, better):
             draw(pd.read_csv(FOLDER / f"{draw.__name__}.csv"))
 
 
