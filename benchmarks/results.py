@@ -1,8 +1,8 @@
 """The pictures of docs/results.md from the tables beside it: python benchmarks/results.py
 
 In: docs/results/original.csv (metrics.csv of two runs, a row for each tenth of an epoch), minfreq.csv, width.csv and
-depth.csv (as compare.py writes them), better.csv (the evaluations of three seeds of two builds on three grounds). Out: a PNG beside
-each.
+depth.csv (as compare.py writes them), better.csv (evaluations of three seeds of two builds on three grounds). Out: a
+PNG beside each.
 """
 
 import io
