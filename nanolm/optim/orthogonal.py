@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-PIECE = 2**21  # entries
+PIECE = 2**21  # entries of the matrices that are worked on at a time
 MARGIN = 1.01  # keeps singular values inside the interval under rounding
 # the quintics of Polar Express, https://arxiv.org/abs/2505.16932: five bring 0.003..1 to 1 within 0.15 or so
 POLAR = tuple(

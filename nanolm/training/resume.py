@@ -19,7 +19,7 @@ from nanolm.training.config import TrainConfig, train_config
 
 BUDGET = ("epochs", "minutes", "tokens")
 # what older optimizers did not have, as they were
-LACKED: dict[Any, dict[str, Any]] = {
+LACKED: dict[str, dict[str, Any]] = {
     "adamw": {"depth_scaling": False, "embedding_decay": 0.0},
     "muon": {"depth_scaling": False, "embedding_decay": 0.0, "row_beta2": None},
 }
@@ -63,9 +63,9 @@ def resumed(config: TrainConfig, overrides: Sequence[str]) -> tuple[Run, TrainCo
 def _as_begun(saved: dict[str, Any]) -> dict[str, Any]:
     """The config of a run with what its time did not have yet, as it was then."""
     optim = saved.get("optim")
-    if not isinstance(optim, dict) or optim.get("name") not in LACKED:
+    if not isinstance(optim, dict):
         return saved
-    return saved | {"optim": LACKED[optim["name"]] | optim}
+    return saved | {"optim": LACKED.get(str(optim.get("name")), {}) | optim}
 
 
 def resumed_tracking(own: TrackingConfig, typed: TrackingConfig, keys: Sequence[str]) -> TrackingConfig:
