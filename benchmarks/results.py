@@ -1,7 +1,7 @@
 """The pictures of docs/results.md from the tables beside it: python benchmarks/results.py
 
 In: docs/results/original.csv (metrics.csv of two runs, a row for each tenth of an epoch), minfreq.csv, width.csv and
-depth.csv (as compare.py writes them), better.csv (evaluations of three seeds of two builds on three grounds). Out: a
+depth.csv (as compare.py writes them), better.csv (evaluations of two builds on three grounds). Out: a
 PNG beside each.
 """
 
