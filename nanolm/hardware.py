@@ -19,18 +19,19 @@ from nanolm.errors import ConfigError, NanolmWarning
 FLAGS = {  # of instructions for such products: x86, then Arm
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
     "int8": {"avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"},
+    "wide int8": {"avx512_vnni"},  # whose sums of products of 8 bits each can't overflow
 }
 
 
 def has_flag(cpuinfo: str, kind: str) -> bool:
-    """Whether the text of /proc/cpuinfo names an instruction set for products of `kind` (bf16, int8)."""
+    """Whether the text of /proc/cpuinfo names an instruction set for products of `kind`, of FLAGS."""
     lines = [line.split() for line in cpuinfo.lower().splitlines() if line.startswith(("flags", "features"))]
     return any(FLAGS[kind] & set(words) for words in lines)
 
 
 @cache
 def cpu_has(kind: str) -> bool:
-    """Whether this CPU multiplies bf16 or int8 natively; False where it can't be told."""
+    """Whether this CPU has instructions for products of `kind`, of FLAGS; False where it can't be told."""
     if platform.system() == "Linux":
         return has_flag(Path("/proc/cpuinfo").read_text("utf-8", "replace"), kind)
     apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
@@ -89,10 +90,10 @@ def total_memory() -> int:
 
 
 def check_quantize(name: str | None, device: torch.device) -> None:
-    """None, `bf16` or `int8`, which is for the CPU; warns where it will be slower than fp32. Raises ConfigError."""
+    """None, `bf16` or `int8`, which is for the CPU; warns where it may be slower than fp32. Raises ConfigError."""
     one_of("quantize", name, (None, "bf16", "int8"))
     if name == "int8" and device.type != "cpu":
         raise ConfigError(f"quantize=int8: is for the CPU, not {device.type}; give quantize=bf16, or device=cpu")
     if name and device.type == "cpu" and not cpu_has(name):
-        line = f"quantize={name}: this CPU lacks the instructions, so it saves memory but is slower than fp32"
+        line = f"quantize={name}: this CPU lacks the instructions, so it saves memory but may be slower than fp32"
         warnings.warn(line, NanolmWarning, stacklevel=2)

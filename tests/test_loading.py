@@ -9,6 +9,8 @@ import untrained
 from nanolm import hardware
 from nanolm.errors import ConfigError
 from nanolm.export.export import export
+from nanolm.model.fast import packed
+from nanolm.runs import load
 from nanolm.runs import run as runs
 from nanolm.runs.load import load_for_scoring, load_for_writing
 from nanolm.tokenizer.base import Tokenizer
@@ -21,13 +23,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_a_cpu_writes_in_fp32_unless_bf16_is_asked_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_writes_in_bf16_where_the_cpu_multiplies_in_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "LARGE", 1)
+    for able, halves in ((False, True), (True, True), (True, False)):
+        monkeypatch.setattr(hardware, "cpu_has", lambda kind, able=able: able)
+        for module in (packed, load):
+            monkeypatch.setattr(module, "HALVES", halves and packed.FBGEMM)
+        assert hardware.pick_precision("auto", torch.device("cpu")) == ("bf16" if able else "fp32")  # for training
+        auto = load_for_writing(outputs=place)
+        assert auto.weights == ("bf16" if able and halves and packed.FBGEMM else "fp32")
+        assert auto.model.embedding.weight.dtype == (torch.float32 if auto.weights == "fp32" else torch.bfloat16)
+        assert load_for_writing(outputs=place, precision="fp32").weights == "fp32"
+        if able:
+            asked = load_for_writing(outputs=place, precision="bf16")
+            assert (asked.weights, asked.model.embedding.weight.dtype) == ("bf16", torch.bfloat16)
+
+
+def test_small_matrices_stay_in_fp32(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cpu_has", lambda kind: True)
-    assert hardware.pick_precision("auto", torch.device("cpu")) == "bf16"  # for training
-    auto, asked = load_for_writing(outputs=place), load_for_writing(outputs=place, precision="bf16")
-    assert {weight.dtype for weight in auto.model.parameters()} == {torch.float32}
-    assert {weight.dtype for weight in asked.model.parameters()} == {torch.bfloat16}
-    assert (auto.weights, asked.weights) == ("fp32", "bf16")
+    auto, exact = load_for_writing(outputs=place).model, load_for_writing(outputs=place, precision="fp32").model
+    if packed.HALVES:
+        assert all(torch.equal(one, exact.state_dict()[name]) for name, one in auto.state_dict().items())
 
 
 def test_scores_are_in_fp32_unless_bf16_is_asked_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,10 +59,10 @@ def test_scores_are_in_fp32_unless_bf16_is_asked_for(place: Path, monkeypatch: p
 def test_int8_in_bf16_is_a_contradiction(place: Path) -> None:
     folder = export(str(place / "run"), "int8", outputs=str(place))
     for run, quantize in ((place / "run", "int8"), (folder, None)):
-        for load in (load_for_writing, load_for_scoring):
-            assert load(run, quantize=quantize).weights == "int8"
+        for loading in (load_for_writing, load_for_scoring):
+            assert loading(run, quantize=quantize).weights == "int8"
             with pytest.raises(ConfigError, match=r"precision=bf16: the weights are int8.*leave it out"):
-                load(run, precision="bf16", quantize=quantize)
+                loading(run, precision="bf16", quantize=quantize)
 
 
 def test_the_tokenizer_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,25 @@ def test_every_number_of_rows_gets_the_same_answers(pieces: dict[str, object], m
                 torch.testing.assert_close(ready.logits(ready(cut)), plain.logits(plain(cut)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(not packed.HALVES, reason="products of this kind are for x86")
+@pytest.mark.parametrize("native", [True, False], ids=["bf16", "fp16 alone"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_half_weights_are_multiplied_as_they_are(native: bool, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "cpu_has", lambda kind: native)
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(200, 96, bias)
+    linear.weight.data[0] *= 1e-3
+    half, x = packed.Half(linear), torch.randn(5, 200) * torch.logspace(-3, 3, 5)[:, None]
+    rounded = linear.weight.bfloat16().double(), None if linear.bias is None else linear.bias.bfloat16().double()
+    exact = torch.nn.functional.linear(x.double(), *rounded)
+    with torch.inference_mode():
+        for rows in (1, 2, 5):
+            error = (half(x[:rows].view(1, rows, 200))[0] - exact[:rows]).norm(dim=1) / exact[:rows].norm(dim=1)
+            assert error.max() < (1e-5 if rows == 1 or not native else 1e-2)
+    embedding = packed.HalfEmbedding(torch.nn.Embedding(7, 16))
+    assert torch.equal(embedding(torch.arange(7)), embedding.weight.float())
+
+
 def test_gradients_still_flow() -> None:
     module = packed.Packed(torch.nn.Linear(512, 512))
     module(torch.randn(5, 512)).sum().backward()

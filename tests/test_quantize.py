@@ -15,7 +15,8 @@ from nanolm.errors import ConfigError, RunError
 from nanolm.export.export import export
 from nanolm.generator import load
 from nanolm.model.config import ModelConfig
-from nanolm.model.fast.int8 import FBGEMM, SMALLEST, STEPS, Int8Embedding, Int8Linear, quantize
+from nanolm.model.fast import int8
+from nanolm.model.fast.int8 import FBGEMM, SMALLEST, WIDE, Int8Embedding, Int8Linear, quantize
 from nanolm.model.transformer import Transformer
 from nanolm.runs.find import find_run
 from nanolm.runs.run import BEST, LAST
@@ -25,17 +26,23 @@ from nanolm.runs.weights import read_weights
 def reference(module: Int8Linear, x: Tensor) -> Tensor:
     """The same product in float64: whole numbers times whole numbers, scaled back."""
     largest = x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST)
-    whole = (x / largest * STEPS).round().double() @ module.weight.double().T
-    out = whole * module.scale.double() * largest.double() / STEPS
+    whole = (x / largest * int8.STEPS).round().double() @ module.weight.double().T
+    out = whole * module.scale.double() * largest.double() / int8.STEPS
     return out if module.bias is None else out + module.bias.double()
+
+
+@pytest.fixture(params=sorted({False, WIDE}), ids=["7 bits", "8 bits"][: 1 + WIDE])
+def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "WIDE", request.param)
+    monkeypatch.setattr(int8, "STEPS", 127 if request.param else 63)
 
 
 @pytest.mark.parametrize("fbgemm", sorted({False, FBGEMM}))
 @pytest.mark.parametrize(("rows", "dims", "bias"), [(24, 16, True), (97, 200, False)])
 def test_the_product_equals_float64s(
-    fbgemm: bool, rows: int, dims: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+    fbgemm: bool, rows: int, dims: int, bias: bool, steps: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", fbgemm)
+    monkeypatch.setattr(int8, "FBGEMM", fbgemm)
     torch.manual_seed(0)
     linear = nn.Linear(dims, rows, bias)
     module, x = Int8Linear.of(linear), torch.randn(5, 3, dims) * torch.logspace(-3, 3, 5)[:, None, None]
@@ -46,6 +53,18 @@ def test_the_product_equals_float64s(
     assert torch.equal(module(x)[2:3], module(x[2:3]))  # whatever else is in the batch
     near = linear(x)
     assert (module(x) - near)[..., 1:].norm() < 0.02 * near[..., 1:].norm()
+
+
+def test_one_row_is_rounded_no_coarser_than_many(steps: None) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(200, 97)
+    module, rows = Int8Linear.of(linear), torch.randn(20, 200)
+    rows[0], rows[1, 0], module.weight[0] = 0, 1e4, 127  # as above
+    exact = rows.double() @ (module.weight.double() * module.scale.double()[:, None]).T + linear.bias.double()
+    many = module(rows)
+    alone = torch.cat([module(row[None]) for row in rows])
+    assert (alone - exact).norm() < 1.05 * (many - exact).norm() < 0.02 * exact.norm()
+    torch.testing.assert_close(alone[0], linear.bias.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_the_embedding_is_rounded_once_for_both_its_uses() -> None:

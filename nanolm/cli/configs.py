@@ -51,7 +51,7 @@ class GenerateConfig(RunConfig):
     decode: DecodeConfig = MISSING
     prompt: Optional[str] = knob(None, "what the text goes on from; null: asks")
     seed: Optional[int] = knob(None, "equal seeds, equal texts; null: a new one each time")
-    precision: str = knob("auto", "auto | fp32 | bf16; auto: fp32 on a CPU, where it is faster for one text")
+    precision: str = knob("auto", "auto | fp32 | bf16; auto: bf16 where the machine multiplies in it")
     quantize: Optional[str] = knob(None, "bf16 | int8: of the weights")
     recorded: bool = knob(True, "steps on a CPU run as recorded once, which is faster; false: one operation at a time")
     output: str = knob("text", "text | jsonl: for programs, a line for each text with tokens and logprob")

@@ -74,8 +74,20 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         unit, inverse, weight = ctx.saved_tensors
         product = grad * unit
-        along = (product @ weight).div_(weight.shape[0]).unsqueeze(-1)
-        return (grad * weight).addcmul_(unit, along, value=-1).mul_(inverse), product.flatten(0, -2).sum(0)
+        along = (product @ weight).unsqueeze(-1) if weight.dim() == 1 else (product * weight).sum(-1, keepdim=True)
+        d_x = (grad * weight).addcmul_(unit, along, value=-1 / weight.shape[-1]).mul_(inverse)
+        return d_x, product.flatten(0, -weight.dim() - 1).sum(0)
+
+
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """x (..., dims) by its root mean square, times the gain: (dims,), or (heads, dims) where x ends so."""
+    weight = cast_like(weight, x)  # one dtype: a mixed call misses the fused kernel
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _RMSNorm.apply(x, weight) if torch.is_grad_enabled() else (x * _inverse_rms(x)).mul_(weight)
+    with torch.autocast(x.device.type, enabled=False):  # which on a GPU would answer in fp32
+        if weight.dim() == 1:
+            return F.rms_norm(x, weight.shape, weight, EPS)
+        return F.rms_norm(x, weight.shape[-1:], None, EPS) * weight
 
 
 class RMSNorm(nn.Module):
@@ -86,13 +98,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = cast_like(self.weight, x)  # one dtype: a mixed call misses the fused kernel
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            if torch.is_autocast_enabled(x.device.type):  # which on a GPU would answer in fp32
-                with torch.autocast(x.device.type, enabled=False):
-                    return F.rms_norm(x, weight.shape, weight, EPS)
-            return F.rms_norm(x, weight.shape, weight, EPS)
-        return _RMSNorm.apply(x, weight) if torch.is_grad_enabled() else (x * _inverse_rms(x)).mul_(weight)
+        return rms_norm(x, self.weight)
 
 
 class LayerNorm(nn.LayerNorm):

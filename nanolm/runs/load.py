@@ -13,6 +13,7 @@ from nanolm.config import one_of
 from nanolm.errors import ConfigError
 from nanolm.hardware import check_quantize, pick_device, pick_precision
 from nanolm.model.fast.int8 import quantize as quantize_int8
+from nanolm.model.fast.packed import HALVES
 from nanolm.model.fast.recorded import ready_to_write
 from nanolm.model.fast.restore import is_rounded
 from nanolm.model.transformer import Transformer
@@ -44,16 +45,19 @@ def load_for_writing(
 ) -> Loaded:
     """The model as it writes fastest: in bf16 its weights are bf16 too, and steps are `recorded` on a CPU.
 
-    which: best or last weights, or `step-500`, which was kept. precision `auto`: bf16 on a GPU that has it, fp32 on
-    every CPU. There bf16 takes longer for one text at a time even with AMX (`base`: 1.1 times as long, `original` 1.3,
-    256 dims 1.6; only 64 texts at once gain, a fifth), and in fp32 all CPUs write the same text. Raises NanolmError.
+    which: best or last weights, or `step-500`, which was kept. precision `auto`: bf16 where the machine multiplies in
+    it, as in training; on a CPU matrices below `packed.LARGE` stay in fp32, which is faster for them, and so does all
+    arithmetic but the products. In fp32 all CPUs write the same text. Raises NanolmError.
     """
     loaded = _load(run, outputs, which, device, quantize)
-    if precision == "auto" and loaded.device.type == "cpu":
+    on_cpu = loaded.device.type == "cpu"
+    if precision == "auto" and on_cpu and not HALVES:
         precision = "fp32"
     if _multiplied_in(precision, loaded) == "bf16":
-        loaded.model, loaded.weights = loaded.model.to(torch.bfloat16), "bf16"
-    ready_to_write(loaded.model, recorded)
+        loaded.weights = "bf16"
+        if not (on_cpu and HALVES):
+            loaded.model.to(torch.bfloat16)
+    ready_to_write(loaded.model, recorded, half=loaded.weights == "bf16")
     return loaded
 
 

@@ -1,8 +1,9 @@
 """Weights in 8 bits: a quarter of the size, and on a CPU a product several times as fast for a few rows.
 
 In: a trained Transformer. Out: the same with int8 matrices, each with a scale per row; it writes and scores, it doesn't
-learn. Every vector of activations is scaled by itself to whole numbers of 7 bits, so that it doesn't matter what else
-is in the batch; the sums of products are exact. (With 8 bits AVX2's would overflow.)
+learn. Every vector of activations is scaled by itself to whole numbers of 8 bits (7 without AVX512-VNNI, where sums
+would overflow), so that it doesn't matter what else is in the batch; the sums of products are exact. On x86 a vector
+alone goes a shorter way, which rounds it a little finer: from its least entry to its largest.
 """
 
 import warnings
@@ -12,11 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STEPS = 63  # of an activation to either side of 0
+from nanolm.hardware import cpu_has
+
+WIDE = cpu_has("wide int8")
+STEPS = 127 if WIDE else 63  # of an activation to either side of 0
 SMALLEST = 1e-30  # a scale: vectors of zeros stay zeros
 _OP = "linear_with_input_q_dq_qweight_dq_output_fp32"
 FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, _OP)  # x86 with AVX2
 _fbgemm: Any = getattr(torch.ops.quantized, _OP).default._op if FBGEMM else None  # the call minus 5 us
+_fbgemm_row: Any = torch.ops.quantized.linear_dynamic.default._op if FBGEMM else None  # rounds x by itself
 
 
 class Int8Linear(nn.Module):
@@ -42,10 +47,13 @@ class Int8Linear(nn.Module):
     def product(self, x: Tensor) -> Tensor:
         """x weight' + bias, as in `layers.Embedding`: what makes an embedding the output layer too."""
         x = x.to(self.scale.dtype)
+        if FBGEMM and self._packed is None:
+            self._packed = pack_weights(self.weight, self.scale)
+        if FBGEMM and bool(x.numel() == x.shape[-1]):
+            out: Tensor = _fbgemm_row(x, self._packed, not WIDE)
+            return out if self.bias is None else out.add_(self.bias)
         largest = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
         if FBGEMM:
-            if self._packed is None:
-                self._packed = pack_weights(self.weight, self.scale)
             out = _fbgemm(x / largest, 1 / STEPS, STEPS + 1, self._packed)  # unsigned bytes: STEPS + 1 stands for 0
         else:
             whole = (x / largest * STEPS).round().char().flatten(0, -2)

@@ -1,8 +1,10 @@
 """Where the weights of a model that only writes lie in a CPU's memory: products with a few vectors are faster then.
 
-In: a trained Transformer, whose weights are not to change any more. Out: the same, with the same weights.
+In: a trained Transformer, whose weights are not to change any more. Out: the same, with the same weights. What it
+computes beside the products with large matrices is in fp32, whatever its weights are.
 """
 
+from bisect import bisect_left
 from functools import cache
 from typing import Any, Optional, Union
 
@@ -10,8 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanolm.hardware import cpu_has
+from nanolm.model.fast.int8 import FBGEMM
+from nanolm.model.positions import make_positions
+from nanolm.model.transformer import Transformer
+
 FEW = range(3, 129)  # rows of x (beams, prompts) for which oneDNN takes 50 to 100% of the time of MKL
 LARGE = 2**18  # weights of a matrix; below, oneDNN's own start costs more than it gains
+HALVES = FBGEMM  # whether there are products for Half
+_fp16: Any = torch.ops.quantized.linear_dynamic_fp16.default._op if FBGEMM else None
+
+
+def row_group(rows: int) -> int:
+    """Equal for numbers of rows that are multiplied by the same operations."""
+    return bisect_left((1, FEW.start - 1, FEW.stop - 1), rows)
 
 
 def _few(x: Tensor, packed: Tensor, bias: Optional[Tensor]) -> Tensor:
@@ -54,18 +68,65 @@ class PackedEmbedding(Packed):
         return F.embedding(ids, self.weight)
 
 
-def lay_out(model: nn.Module) -> None:
-    """Lays out every fp32 matrix that is on a CPU.
+class Half(nn.Module):
+    """x (..., dims) -> float32 x weight' + bias (..., rows); weights in bf16, half of what fp32 has to read.
 
-    Those with more rows than columns are turned: their product with one vector takes 60 to 80% of the time then.
+    One row is multiplied in fp32 by fbgemm, whose fp16 holds a bf16 of 2^-14 or more exactly, and smaller ones to
+    2^-25; more rows by oneDNN in bf16, where the CPU has instructions for it.
     """
+
+    _many: Optional[Tensor]  # in oneDNN's own order
+
+    def __init__(self, module: nn.Linear | nn.Embedding) -> None:
+        super().__init__()
+        bias = getattr(module, "bias", None)
+        self.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().bfloat16(), requires_grad=False)
+        self._packed: Any = None  # both are made at the first product that wants them
+        self.register_buffer("_many", None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """What `forward` of a linear map gives."""
+        if bool(x.numel() == x.shape[-1]) or not cpu_has("bf16"):
+            if self._packed is None:
+                bias = None if self.bias is None else self.bias.float()
+                self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
+            out: Tensor = _fp16(x, self._packed)
+            return out
+        if self._many is None:
+            self._many = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+        return (_scripted() if torch.jit.is_tracing() else _few)(x.bfloat16(), self._many, self.bias).float()
+
+
+class HalfEmbedding(Half):
+    """ids (...) -> float32 (..., dims); `product` makes it the output layer too."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight).float()
+
+
+def lay_out(model: Transformer, half: bool = False) -> None:
+    """Lays out every matrix that is on a CPU; half: large ones in bf16 where HALVES, the others stay as they are.
+
+    fp32 ones with more rows than columns are turned: their product with one vector takes 60 to 80% of the time then.
+    """
+    half = half and HALVES
+    if half:
+        model.float().positions = make_positions(model.config, model.context)
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.Linear | nn.Embedding):
             continue
-        weight = module.weight
+        weight, embedding = module.weight, isinstance(module, nn.Embedding)
         if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            continue
+        large = weight.numel() >= LARGE and torch.backends.mkldnn.is_available()
+        if large and half:
+            model.set_submodule(name, (HalfEmbedding if embedding else Half)(module))
             continue
         if weight.shape[0] > weight.shape[1]:
             weight.data = weight.data.T.contiguous().T
-        if weight.numel() >= LARGE and torch.backends.mkldnn.is_available():
-            model.set_submodule(name, (PackedEmbedding if isinstance(module, nn.Embedding) else Packed)(module))
+        if large:
+            model.set_submodule(name, (PackedEmbedding if embedding else Packed)(module))

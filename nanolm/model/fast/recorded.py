@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nanolm.model.attention import AttentionInputs
 from nanolm.model.cache import Cache, Columns
-from nanolm.model.fast.packed import FEW, lay_out
+from nanolm.model.fast.packed import lay_out, row_group
 from nanolm.model.positions import places
 from nanolm.model.transformer import Transformer
 
@@ -34,7 +34,7 @@ Step = Callable[..., Tensor]
 class StepKind(NamedTuple):
     """What a recording holds for: steps that differ in it take other operations."""
 
-    few: bool  # rows: the products of Packed
+    rows: int  # row_group
     padded: bool  # rows that begin late are masked
 
 
@@ -49,7 +49,7 @@ class RecordedSteps:
 
     def __call__(self, model: Transformer, ids: Tensor, cache: Cache) -> Tensor:
         """Reads the next token of each row into the cache; float32 logits (B, V). Raises ConfigError: no room."""
-        kind = StepKind(len(ids) in FEW, cache.starts is not None)
+        kind = StepKind(row_group(len(ids)), cache.starts is not None)
         with self.lock:
             self.taken[kind] += 1
             taken = self.taken[kind]
@@ -158,8 +158,15 @@ def weights(block: nn.Module) -> dict[str, Any]:
     return {name.replace(".", "__"): weight for name, weight in found.items()}
 
 
-def ready_to_write(model: Transformer, recorded: bool = True) -> None:
-    """Lays out the weights of a model that will not learn any more; `recorded`: has its steps recorded on a CPU."""
-    lay_out(model)
-    if recorded and model.device.type == "cpu":
+def ready_to_write(model: Transformer, recorded: bool = True, half: bool = False) -> None:
+    """Lays out the weights of a model that will not learn any more, `half`: in bf16; `recorded`: records its steps.
+
+    Both on a CPU only.
+    """
+    if model.device.type != "cpu":
+        return
+    lay_out(model, half)
+    for block in model.blocks:
+        block.attention.gains = block.attention.both_gains()
+    if recorded:
         model.recorded = RecordedSteps()
