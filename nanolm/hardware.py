@@ -4,6 +4,7 @@ In: the words of the config. Out: a torch.device, "fp32" or "bf16", megabytes. b
 runs up to hundreds of times slower than fp32, so `auto` never picks it there.
 """
 
+import ctypes
 import platform
 import re
 import warnings
@@ -82,6 +83,15 @@ def peak_memory(device: torch.device) -> float:
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep up to 2 GB of what is freed: every step wants the same again, and the kernel's zeroing of new
+    pages was a tenth of a step. Other C libraries stay as they are."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the most it takes: larger ones still go back at once
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def total_memory() -> int:

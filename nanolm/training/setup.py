@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from nanolm.corpus.batches import TrainingBatches
 from nanolm.corpus.corpus import Corpus, Encoded, encode_corpus, fit_tokenizer, load_corpus
 from nanolm.errors import ConfigError
-from nanolm.hardware import pick_device, pick_precision, total_memory
+from nanolm.hardware import keep_freed_memory, pick_device, pick_precision, total_memory
 from nanolm.model.config import ModelConfig
 from nanolm.model.spelling import pieces_of
 from nanolm.model.transformer import Transformer
@@ -105,6 +105,7 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
         raise ConfigError(f"batch_size={config.batch_size}: can't be shared by {world_size()} processes; {mend}")
     device = local_device(pick_device(config.device))
     precision = pick_precision(config.precision, device)
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
     if tokenizer and tokenizer.normalise != config.data.normalise:
