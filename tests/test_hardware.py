@@ -1,5 +1,6 @@
 """What `auto` stands for."""
 
+import platform
 import subprocess
 import sys
 
@@ -52,3 +53,26 @@ def test_peak_memory_holds_what_was_held() -> None:
     before, after = map(float, done.stdout.split())
     assert before > 50
     assert 80 < after - before < 200
+
+
+FAULTS = """
+import resource, torch
+from nanolm.hardware import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        both = [torch.ones(7_000_000) for _ in range(2)]
+        del both
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+found = [faults(), keep_freed_memory() or faults(), faults()]
+print(*found)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc")
+def test_freed_memory_is_kept() -> None:
+    run = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+    before, _, after = map(int, run.stdout.split())
+    assert after < before / 10  # the kernel gives every page only once
