@@ -84,10 +84,12 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     weight = cast_like(weight, x)  # one dtype: a mixed call misses the fused kernel
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         return _RMSNorm.apply(x, weight) if torch.is_grad_enabled() else (x * _inverse_rms(x)).mul_(weight)
-    with torch.autocast(x.device.type, enabled=False):  # which on a GPU would answer in fp32
-        if weight.dim() == 1:
-            return F.rms_norm(x, weight.shape, weight, EPS)
-        return F.rms_norm(x, weight.shape[-1:], None, EPS) * weight
+    if torch.is_autocast_enabled(x.device.type):  # which on a GPU would answer in fp32
+        with torch.autocast(x.device.type, enabled=False):
+            return rms_norm(x, weight)
+    if weight.dim() == 1:
+        return F.rms_norm(x, weight.shape, weight, EPS)
+    return F.rms_norm(x, weight.shape[-1:], None, EPS) * weight
 
 
 class RMSNorm(nn.Module):
