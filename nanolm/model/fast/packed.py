@@ -19,13 +19,14 @@ from nanolm.model.transformer import Transformer
 
 FEW = range(3, 129)  # rows of x (beams, prompts) for which oneDNN takes 50 to 100% of the time of MKL
 LARGE = 2**18  # weights of a matrix; below, oneDNN's own start costs more than it gains
+MANY = 8  # rows from which oneDNN's bf16 is worth its start, some 0.1 s of a process
 HALVES = FBGEMM  # whether there are products for Half
 _fp16: Any = torch.ops.quantized.linear_dynamic_fp16.default._op if FBGEMM else None
 
 
 def row_group(rows: int) -> int:
     """Equal for numbers of rows that are multiplied by the same operations."""
-    return bisect_left((1, FEW.start - 1, FEW.stop - 1), rows)
+    return bisect_left((1, FEW.start - 1, MANY - 1, FEW.stop - 1), rows)
 
 
 def _few(x: Tensor, packed: Tensor, bias: Optional[Tensor]) -> Tensor:
@@ -71,8 +72,8 @@ class PackedEmbedding(Packed):
 class Half(nn.Module):
     """x (..., dims) -> float32 x weight' + bias (..., rows); weights in bf16, half of what fp32 has to read.
 
-    One row is multiplied in fp32 by fbgemm, whose fp16 holds a bf16 of 2^-14 or more exactly, and smaller ones to
-    2^-25; more rows by oneDNN in bf16, where the CPU has instructions for it.
+    Less than MANY rows are multiplied in fp32 by fbgemm, whose fp16 holds a bf16 of 2^-14 or more exactly, and smaller
+    ones to 2^-25; more by oneDNN in bf16, where the CPU has instructions for it.
     """
 
     _many: Optional[Tensor]  # in oneDNN's own order
@@ -90,7 +91,7 @@ class Half(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """What `forward` of a linear map gives."""
-        if bool(x.numel() == x.shape[-1]) or not cpu_has("bf16"):
+        if bool(x.numel() < MANY * x.shape[-1]) or not cpu_has("bf16"):
             if self._packed is None:
                 bias = None if self.bias is None else self.bias.float()
                 self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
