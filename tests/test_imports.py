@@ -85,10 +85,13 @@ def test_hydra_is_known_to_the_doors_alone() -> None:
 WITHOUT_THE_COMPILER = """
 import sys
 from pathlib import Path
-import torch, untrained
+import untrained
 from nanolm.export.export import export
 from nanolm.generator import load
+from nanolm.training.plan import step_batches
+from nanolm.training.progress import Progress
 from nanolm.training.setup import set_up
+from nanolm.training.step import Meter, take_step
 
 place = Path(sys.argv[1])
 run = untrained.run(place).folder
@@ -96,10 +99,8 @@ rounded = export(str(run), "int8", outputs=str(place / "out"))
 for folder, quantize in ((run, None), (run, "int8"), (rounded, None)):
     load(folder, quantize=quantize).generate("the", "greedy", max_new_tokens=2)
 for name in ("adam", "adamw", "muon"):
-    setup = set_up(untrained.tiny_config(place, optim={"name": name}))
-    setup.model.loss(torch.ones(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)).backward()
-    setup.optimizer.step()
-    setup.optimizer.zero_grad()
+    setup = set_up(untrained.tiny_config(place, {"dropout": 0.1}, {"name": name}))
+    take_step(setup, next(step_batches(setup, 0)), Progress(), 1, Meter())
     setup.optimizer.load_state_dict(setup.optimizer.state_dict())
 assert "torch._dynamo" not in sys.modules
 """

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # noqa: F401  (as slow as all the rest, and else imported by every child)
 from tiny_run import rows
 
 from nanolm.errors import NanolmError, one_line

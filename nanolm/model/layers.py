@@ -116,16 +116,21 @@ def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
     return RMSNorm(config.dims) if config.norm == "rms" else LayerNorm(config.dims, bias=config.biases)
 
 
-@torch.library.custom_op("nanolm::random_bits", mutates_args=(), tags=[torch.Tag.nondeterministic_seeded])
 def _random_bits(x: Tensor) -> Tensor:
     """A uniform int16 for each entry of x, and up to three more; one 64-bit draw serves four entries.
 
-    With F.dropout a step takes 2 to 12% longer, a compiled one 17%. An op of x, or a compiler takes two draws for one.
+    With F.dropout a step takes 2 to 12% longer, a compiled one 17%.
     """
     return torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
 
 
-@_random_bits.register_fake
+# for a compiler, which else takes two draws for one; used without one it would be imported, a second of every start
+_random_op = torch.library.custom_op(
+    "nanolm::random_bits", _random_bits, mutates_args=(), tags=[torch.Tag.nondeterministic_seeded]
+)
+
+
+@_random_op.register_fake
 def _(x: Tensor) -> Tensor:
     return torch.empty(-(-x.numel() // 4) * 4, dtype=torch.int16)
 
@@ -138,7 +143,8 @@ class Dropout(nn.Dropout):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        keep = _random_bits(x)[: x.numel()].view(x.shape) >= round(self.p * 2**16) - 2**15
+        draw = _random_op if torch.compiler.is_compiling() else _random_bits
+        keep = draw(x)[: x.numel()].view(x.shape) >= round(self.p * 2**16) - 2**15
         return x * keep.to(x.dtype).div_(1 - self.p)
 
 

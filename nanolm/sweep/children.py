@@ -19,7 +19,7 @@ from nanolm.sweep.folder import STOP
 from nanolm.sweep.jobs import Job, record_failure
 
 HEAVY = ["nanolm.training.train", "nanolm.cli.door", "nanolm.sweep.launch", "nanolm.generator", "nanolm.training.speed"]
-HEAVY += ["torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg"]  # what `plots.py` imports late
+HEAVY += ["matplotlib.figure", "matplotlib.backends.backend_agg"]  # what `plots.py` imports late
 POLL = 0.5  # seconds between looks at the parent and at the wish to stop
 
 
