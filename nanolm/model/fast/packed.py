@@ -20,6 +20,7 @@ from nanolm.model.transformer import Transformer
 FEW = range(3, 129)  # rows of x (beams, prompts) for which oneDNN takes 50 to 100% of the time of MKL
 LARGE = 2**18  # weights of a matrix; below, oneDNN's own start costs more than it gains
 MANY = 8  # rows from which oneDNN's bf16 is worth its start, some 0.1 s of a process
+EARLY_CALLS, EARLY_ROWS = 64, 512  # of Half, before its weights are packed: fbgemm takes 15 ns a weight
 HALVES = FBGEMM  # whether there are products for Half
 _fp16: Any = torch.ops.quantized.linear_dynamic_fp16.default._op if FBGEMM else None
 
@@ -73,7 +74,8 @@ class Half(nn.Module):
     """x (..., dims) -> float32 x weight' + bias (..., rows); weights in bf16, half of what fp32 has to read.
 
     Less than MANY rows are multiplied in fp32 by fbgemm, whose fp16 holds a bf16 of 2^-14 or more exactly, and smaller
-    ones to 2^-25; more by oneDNN in bf16, where the CPU has instructions for it.
+    ones to 2^-25; more by oneDNN in bf16, where the CPU has instructions for it. Packing pays after some hundred
+    tokens, so a short text is multiplied by a copy in fp32 of the same weights.
     """
 
     _many: Optional[Tensor]  # in oneDNN's own order
@@ -85,12 +87,20 @@ class Half(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach().bfloat16(), requires_grad=False)
         self._packed: Any = None  # both are made at the first product that wants them
         self.register_buffer("_many", None, persistent=False)
+        self._early: Optional[Tensor] = self.weight.float()
+        self._calls = self._rows = 0
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
 
     def product(self, x: Tensor) -> Tensor:
         """What `forward` of a linear map gives."""
+        early = self._early  # another thread may be here too
+        if early is not None:
+            self._calls, self._rows = self._calls + 1, self._rows + int(x.numel() // x.shape[-1])
+            if self._calls <= EARLY_CALLS and self._rows <= EARLY_ROWS:
+                return F.linear(x, early, None if self.bias is None else self.bias.float())
+            self._early = None
         if bool(x.numel() < MANY * x.shape[-1]) or not cpu_has("bf16"):
             if self._packed is None:
                 bias = None if self.bias is None else self.bias.float()
