@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+# a process on each core, of one thread
+TEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses=8 --dist=worksteal
 BF16 = training training_step training_budget resume resume_refusals formats optim evaluating quantize generator \
 	generator_ends generate_verb decode_fields decoding_measures bits keep
 
@@ -15,13 +17,13 @@ demo: $(VENV)/ready
 	@printf '\nBefore a python command of the README or of the lines above:  source $(VENV)/bin/activate\n'
 
 test: $(VENV)/ready-dev lint
-	$(RUN) -m pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: $(VENV)/ready-dev lint
-	$(RUN) -m pytest
+	$(TEST)
 
 test-bf16: $(VENV)/ready-dev
-	NANOLM_TEST_PRECISION=bf16 $(RUN) -m pytest -m "not slow" $(BF16:%=tests/test_%.py)
+	NANOLM_TEST_PRECISION=bf16 $(TEST) -m "not slow" $(BF16:%=tests/test_%.py)
 
 check: $(VENV)/ready
 	$(RUN) benchmarks/check.py

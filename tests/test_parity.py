@@ -146,7 +146,7 @@ WARPERS: list[tuple[Sample, list[Any]]] = [
 
 
 @pytest.mark.parametrize("vocabulary", [50, 2000])
-@pytest.mark.parametrize(("config", "warpers"), WARPERS, ids=lambda value: str(value)[:90])
+@pytest.mark.parametrize(("config", "warpers"), WARPERS, ids=range(len(WARPERS)))
 def test_sampling_filters_equal_theirs(config: Sample, warpers: list[Any], vocabulary: int) -> None:
     torch.manual_seed(0)
     scores = torch.randn(16, vocabulary) * torch.linspace(0.1, 4, 16)[:, None]

@@ -75,7 +75,7 @@ class Half(nn.Module):
 
     Less than MANY rows are multiplied in fp32 by fbgemm, whose fp16 holds a bf16 of 2^-14 or more exactly, and smaller
     ones to 2^-25; more by oneDNN in bf16, where the CPU has instructions for it. Packing pays after some hundred
-    tokens, so a short text is multiplied by a copy in fp32 of the same weights.
+    tokens, so a short text is multiplied by a copy in fp32 of the same weights; only the last bits of sums differ.
     """
 
     _many: Optional[Tensor]  # in oneDNN's own order
