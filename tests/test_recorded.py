@@ -22,7 +22,7 @@ from nanolm.model.transformer import Transformer
 @pytest.fixture(autouse=True)
 def small_matrices_and_few_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "LARGE", 1)
-    monkeypatch.setattr(packed, "EARLY_CALLS", 0)
+    monkeypatch.setattr(packed, "EARLY", 0)
     monkeypatch.setattr(recorded, "WAIT", 0)
     monkeypatch.setattr(recorded, "AFTER", 4)  # so that recordings are seen before and after they are optimized
 

@@ -20,7 +20,7 @@ from nanolm.model.transformer import Transformer
 FEW = range(3, 129)  # rows of x (beams, prompts) for which oneDNN takes 50 to 100% of the time of MKL
 LARGE = 2**18  # weights of a matrix; below, oneDNN's own start costs more than it gains
 MANY = 8  # rows from which oneDNN's bf16 is worth its start, some 0.1 s of a process
-EARLY_CALLS, EARLY_ROWS = 64, 512  # of Half, before its weights are packed: fbgemm takes 15 ns a weight
+EARLY = 64  # products of Half with few rows, before fbgemm packs its weights: that takes 15 ns a weight
 HALVES = FBGEMM  # whether there are products for Half
 _fp16: Any = torch.ops.quantized.linear_dynamic_fp16.default._op if FBGEMM else None
 
@@ -88,28 +88,29 @@ class Half(nn.Module):
         self._packed: Any = None  # both are made at the first product that wants them
         self.register_buffer("_many", None, persistent=False)
         self._early: Optional[Tensor] = self.weight.float()
-        self._calls = self._rows = 0
+        self._calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
 
     def product(self, x: Tensor) -> Tensor:
         """What `forward` of a linear map gives."""
-        early = self._early  # another thread may be here too
-        if early is not None:
-            self._calls, self._rows = self._calls + 1, self._rows + int(x.numel() // x.shape[-1])
-            if self._calls <= EARLY_CALLS and self._rows <= EARLY_ROWS:
-                return F.linear(x, early, None if self.bias is None else self.bias.float())
-            self._early = None
         if bool(x.numel() < MANY * x.shape[-1]) or not cpu_has("bf16"):
-            if self._packed is None:
-                bias = None if self.bias is None else self.bias.float()
-                self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
-            out: Tensor = _fp16(x, self._packed)
-            return out
+            return self._of_few(x)
         if self._many is None:
             self._many = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
         return (_scripted() if torch.jit.is_tracing() else _few)(x.bfloat16(), self._many, self.bias).float()
+
+    def _of_few(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            self._calls += 1
+            bias, early = None if self.bias is None else self.bias.float(), self._early  # other threads may be here
+            if early is not None and self._calls <= EARLY:
+                return F.linear(x, early, bias)
+            self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
+            self._early = None
+        out: Tensor = _fp16(x, self._packed)
+        return out
 
 
 class HalfEmbedding(Half):

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from nanolm.model.attention import AttentionInputs
 from nanolm.model.cache import Cache, Columns
-from nanolm.model.fast.packed import EARLY_CALLS, lay_out, row_group
+from nanolm.model.fast.packed import EARLY, lay_out, row_group
 from nanolm.model.positions import places
 from nanolm.model.transformer import Transformer
 
-WAIT = EARLY_CALLS  # steps of a kind, before it is recorded, its weights packed for good
+WAIT = EARLY  # steps of a kind, before it is recorded, its weights packed for good
 AFTER = 100  # recorded steps: torch optimizes a recording then, which takes 50 ms and makes small models faster by 7%
 Step = Callable[..., Tensor]
 
