@@ -117,7 +117,7 @@ def test_a_signal_in_an_evaluation_loses_nothing(tmp_path: Path, monkeypatch: py
 
 
 def test_minutes_are_counted_into_steps_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_config(tmp_path, model=DROPOUT, minutes=0.005, checkpoint_seconds=0, epochs=1)
+    config = tiny_config(tmp_path, model=DROPOUT, minutes=0.02, checkpoint_seconds=0, epochs=1)
     measure = plan.measured_steps
     monkeypatch.setattr(plan, "measured_steps", lambda *given: 3 + measure(*given))  # however slow the machine is
     interrupt(monkeypatch, at=2)
