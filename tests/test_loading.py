@@ -76,3 +76,9 @@ def test_the_tokenizer_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch
     loaded = load_for_writing(outputs=place)
     assert reads == [place / "run" / "tokenizer.json"]
     assert loaded.tokenizer is loaded.run.tokenizer()
+
+
+def test_no_weights_are_drawn_to_be_written_over(place: Path) -> None:
+    before = torch.get_rng_state()
+    load_for_writing(outputs=place)
+    assert torch.get_rng_state().equal(before)

@@ -26,6 +26,14 @@ class Pieces(NamedTuple):
     rows: Tensor  # int64
     starts: Tensor  # int64 (V,)
 
+    def sizes(self) -> Tensor:
+        """int64 (V,): how many pieces each token has."""
+        return torch.diff(self.starts, append=torch.tensor([len(self.rows)]))
+
+    def means(self, spelling: Tensor, shares: Tensor) -> Tensor:
+        """(V, dims): of each token's rows of `spelling`; shares (V, 1): one over the sizes."""
+        return F.embedding_bag(self.rows, spelling, self.starts, mode="sum").mul_(shares)
+
 
 def pieces_of(words: Sequence[str], rows: int) -> Pieces:
     """The pieces of every word between two marks, so that beginnings and ends are unlike middles; at least one each."""
@@ -38,6 +46,12 @@ def pieces_of(words: Sequence[str], rows: int) -> Pieces:
     return Pieces(torch.tensor(found), torch.tensor(starts))
 
 
+def spelt_means(spelling: Tensor, words: Sequence[str]) -> Tensor:
+    """(V, dims): what pieces add to each word's own vector, once they have learned; spelling (rows, dims)."""
+    pieces = pieces_of(words, len(spelling))
+    return pieces.means(spelling, (1 / pieces.sizes().unsqueeze(1)).to(spelling.dtype))
+
+
 class _Means(torch.autograd.Function):
     """The means of each token's rows. Both ways are sums over rows that are looked up: torch's own way back takes four
     times as long on a CPU."""
@@ -45,7 +59,7 @@ class _Means(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spelling: Tensor, there: Pieces, back: Pieces, shares: Tensor) -> Tensor:
         ctx.back, ctx.shares = back, shares
-        return F.embedding_bag(there.rows, spelling, there.starts, mode="sum").mul_(shares)
+        return there.means(spelling, shares)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:  # type: ignore[override]
@@ -59,7 +73,7 @@ class SpelledEmbedding(Embedding):
         super().__init__(vocab_size, dims)
         self.spelling = nn.Parameter(torch.zeros(rows, dims))
         self.known: Optional[Tensor] = None  # the whole table, in eval mode
-        sizes = torch.diff(pieces.starts, append=torch.tensor([len(pieces.rows)]))
+        sizes = pieces.sizes()
         order = pieces.rows.argsort(stable=True)
         starts = torch.searchsorted(pieces.rows[order], torch.arange(rows))
         tokens = torch.arange(vocab_size).repeat_interleave(sizes)[order]
@@ -81,9 +95,3 @@ class SpelledEmbedding(Embedding):
         if not mode:
             self.known = self.table().detach()
         return self
-
-    def folded(self) -> Embedding:
-        """The same table as a plain embedding."""
-        plain = Embedding(*self.weight.shape)
-        plain.weight.data = self.table().detach()
-        return plain
