@@ -54,7 +54,12 @@ def test_a_machine_that_keeps_its_speed_keeps_the_plan(tmp_path: Path, clock: Ca
 
 @pytest.mark.parametrize(
     ("seconds", "changes"),
-    [(slower, [[12, 13]]), (lambda step: 2.0 * step, [[1, 10]]), (lambda step: 0.5 * step, [[4, 40]])],
+    [
+        (slower, [[12, 13]]),
+        (lambda step: 2.0 * step, [[1, 10]]),
+        (lambda step: 0.5 * step, [[4, 40]]),
+        (lambda step: 0.1 * step, [[10, 200]]),
+    ],
 )
 def test_a_machine_that_grows_slower_or_faster_changes_it(
     tmp_path: Path,

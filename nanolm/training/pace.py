@@ -13,6 +13,7 @@ from nanolm.training.progress import Progress
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the budget, after which it looks
 WINDOW = 0.05  # of the budget: the least that speed is measured over
 TOLERANCE = 0.1  # of the budget: a plan that misses it by less stays
+EARLY = 0.25  # of the budget: half of the steps done by then were planned while something held the machine up
 
 
 class Pace:
@@ -23,9 +24,16 @@ class Pace:
         self.budget = 60 * (plan["minutes"] or 0.0)
 
     def due(self, progress: Progress) -> bool:
-        """Whether to look: at each of SHARES, but not where the plan knows already how it went on."""
+        """Whether to look: at each of SHARES, and where the plan is half done EARLY; but not where it knows already how
+        it went on."""
         decided = self.plan["changes"][-1][0] if self.plan["changes"] else -1
-        if progress.step <= decided or progress.training - self.seconds < WINDOW * self.budget:
+        if progress.step <= decided:
+            return False
+        planned = steps_at(self.plan, progress.step)
+        half = 2 * progress.step >= planned and 4 * (progress.step - self.step) >= planned
+        if half and progress.training < EARLY * self.budget:
+            return True
+        if progress.training - self.seconds < WINDOW * self.budget:
             return False
         return any(self.seconds < share * self.budget <= progress.training for share in SHARES)
 
