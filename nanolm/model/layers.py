@@ -124,7 +124,7 @@ def _random_bits(x: Tensor) -> Tensor:
     return torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
 
 
-# for a compiler, which else takes two draws for one; used without one it would be imported, a second of every start
+# for a compiler, which else takes two draws for one; used without one it would be imported, 0.7 s of every start
 _random_op = torch.library.custom_op(
     "nanolm::random_bits", _random_bits, mutates_args=(), tags=[torch.Tag.nondeterministic_seeded]
 )

@@ -33,7 +33,7 @@ def unfilled(config: ModelConfig, vocab_size: int, rounded: bool) -> Transformer
 
 def restored(path: Path, config: ModelConfig, vocabulary: Sequence[str], tensors: dict[str, Tensor]) -> Transformer:
     """The model of these weights, in eval mode, its embedding folded. Shapes are compared before anything is allocated:
-    a config may lie. First weights are never drawn: they took as long as the reading."""
+    a config may lie. No first weights are drawn."""
     rounded = is_rounded(tensors)
     spelt = "embedding.spelling" in tensors and config.spelling > 0 and not rounded
     model = unfilled(config, len(vocabulary), rounded) if config.context and config.nblocks <= len(tensors) else None
