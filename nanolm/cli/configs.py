@@ -53,7 +53,7 @@ class GenerateConfig(RunConfig):
     seed: Optional[int] = knob(None, "equal seeds, equal texts; null: a new one each time")
     precision: str = knob("auto", "auto | fp32 | bf16; auto: bf16 where the machine multiplies in it")
     quantize: Optional[str] = knob(None, "bf16 | int8: of the weights")
-    recorded: bool = knob(True, "steps on a CPU run as recorded once, which is faster; false: one operation at a time")
+    recorded: bool = knob(True, "long texts on a CPU by recorded steps where weights are int8 or bf16: faster")
     output: str = knob("text", "text | jsonl: for programs, a line for each text with tokens and logprob")
 
 

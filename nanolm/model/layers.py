@@ -52,7 +52,8 @@ class Stacked(nn.Linear):
 def _inverse_rms(x: Tensor) -> Tensor:
     wide = torch.float32 if x.itemsize < 4 else x.dtype
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-    return cast_like(torch.addcmul(_EPS, norm, norm, value=1 / x.shape[-1]).rsqrt_(), x)
+    share = 1 / int(x.shape[-1])  # int: while steps are recorded, sizes are tensors
+    return cast_like(torch.addcmul(_EPS, norm, norm, value=share).rsqrt_(), x)
 
 
 def cast_like(x: Tensor, like: Tensor) -> Tensor:
@@ -90,6 +91,13 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     if weight.dim() == 1:
         return F.rms_norm(x, weight.shape, weight, EPS)
     return F.rms_norm(x, weight.shape[-1:], None, EPS) * weight
+
+
+def rms_norm_into(out: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    """The same of x in fp32, to the bit, without gradients; inverse (..., 1): what x is multiplied by."""
+    torch.linalg.vector_norm(x, dim=-1, keepdim=True, out=inverse)
+    torch.addcmul(_EPS, inverse, inverse, value=1 / x.shape[-1], out=inverse).rsqrt_()
+    return torch.mul(x, inverse, out=out).mul_(weight)
 
 
 class RMSNorm(nn.Module):

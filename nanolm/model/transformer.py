@@ -54,7 +54,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int, context: int, pieces: Optional[Pieces] = None) -> None:
         super().__init__()
         self.config, self.vocab_size, self.context = config, vocab_size, context
-        self.recorded: Optional[Callable[[Transformer, Tensor, Cache], Tensor]] = None  # does the steps of one token
+        self.quick_step: Optional[Callable[[Transformer, Tensor, Cache], Tensor]] = None  # of one token
         self.embedding = (
             Embedding(vocab_size, config.dims)
             if pieces is None
@@ -136,8 +136,8 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """Reads the next tokens (B, T) of each row into the cache; float32 logits (B, V) of what follows."""
-        if self.recorded is not None and ids.shape[1] == 1:
-            return self.recorded(self, ids, cache)
+        if self.quick_step is not None and ids.shape[1] == 1:
+            return self.quick_step(self, ids, cache)
         return self.logits(self(ids, cache)[:, -1])
 
     def new_cache(self, batch: int, starts: Optional[Tensor] = None) -> Cache:

@@ -7,6 +7,7 @@ alone goes a shorter way, which rounds it a little finer: from its least entry t
 """
 
 import warnings
+from functools import cache
 from typing import Any, Optional, Self
 
 import torch
@@ -20,8 +21,21 @@ STEPS = 127 if WIDE else 63  # of an activation to either side of 0
 SMALLEST = 1e-30  # a scale: vectors of zeros stay zeros
 _OP = "linear_with_input_q_dq_qweight_dq_output_fp32"
 FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, _OP)  # x86 with AVX2
-_fbgemm: Any = getattr(torch.ops.quantized, _OP).default._op if FBGEMM else None  # the call minus 5 us
-_fbgemm_row: Any = torch.ops.quantized.linear_dynamic.default._op if FBGEMM else None  # rounds x by itself
+PACKED = "__torch__.torch.classes.quantized.LinearPackedParamsBase"
+PRODUCTS = f"""
+def int8_row(x: Tensor, weight: {PACKED}, narrow: bool) -> Tensor:
+    return torch.ops.quantized.linear_dynamic(x, weight, narrow)
+def int8(x: Tensor, scale: float, zero: int, weight: {PACKED}) -> Tensor:
+    return torch.ops.quantized.{_OP}(x, scale, zero, weight)
+def fp16(x: Tensor, weight: {PACKED}) -> Tensor:
+    return torch.ops.quantized.linear_dynamic_fp16(x, weight)
+"""
+
+
+@cache
+def fbgemm(name: str) -> Any:
+    """One of PRODUCTS, called by torch's own interpreter: Python takes 10 us longer to look at packed weights."""
+    return getattr(torch.jit.CompilationUnit(PRODUCTS), name)
 
 
 class Int8Linear(nn.Module):
@@ -50,11 +64,13 @@ class Int8Linear(nn.Module):
         if FBGEMM and self._packed is None:
             self._packed = pack_weights(self.weight, self.scale)
         if FBGEMM and bool(x.numel() == x.shape[-1]):
-            out: Tensor = _fbgemm_row(x, self._packed, not WIDE)
+            out: Tensor = fbgemm("int8_row")(x, self._packed, not WIDE)
             return out if self.bias is None else out.add_(self.bias)
         largest = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
         if FBGEMM:
-            out = _fbgemm(x / largest, 1 / STEPS, STEPS + 1, self._packed)  # unsigned bytes: STEPS + 1 stands for 0
+            out = fbgemm("int8")(
+                x / largest, 1 / STEPS, STEPS + 1, self._packed
+            )  # unsigned bytes: STEPS + 1 stands for 0
         else:
             whole = (x / largest * STEPS).round().char().flatten(0, -2)
             out = torch._int_mm(whole, self.weight.T).view(*x.shape[:-1], -1) * (self.scale / STEPS)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanolm.hardware import cpu_has
-from nanolm.model.fast.int8 import FBGEMM
+from nanolm.model.fast.int8 import FBGEMM, fbgemm
 from nanolm.model.positions import make_positions
 from nanolm.model.transformer import Transformer
 
@@ -22,7 +22,6 @@ LARGE = 2**18  # weights of a matrix; below, oneDNN's own start costs more than 
 MANY = 8  # rows from which oneDNN's bf16 is worth its start, some 0.1 s of a process
 EARLY = 64  # products of Half with few rows, before fbgemm packs its weights: that takes 15 ns a weight
 HALVES = FBGEMM  # whether there are products for Half
-_fp16: Any = torch.ops.quantized.linear_dynamic_fp16.default._op if FBGEMM else None
 
 
 def row_group(rows: int) -> int:
@@ -56,11 +55,11 @@ class Packed(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """What `forward` of a linear map gives."""
-        if int(x.numel() // x.shape[-1]) not in FEW or torch.is_grad_enabled():
+        if x.numel() // x.shape[-1] not in FEW or torch.is_grad_enabled():
             return F.linear(x, self.weight, self.bias)
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().contiguous())
-        return (_scripted() if torch.jit.is_tracing() else _few)(x, self._packed, self.bias)
+        return _few(x, self._packed, self.bias)
 
 
 class PackedEmbedding(Packed):
@@ -109,7 +108,7 @@ class Half(nn.Module):
                 return F.linear(x, early, bias)
             self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
             self._early = None
-        out: Tensor = _fp16(x, self._packed)
+        out: Tensor = fbgemm("fp16")(x, self._packed)
         return out
 
 

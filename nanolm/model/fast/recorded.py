@@ -1,11 +1,11 @@
-"""Steps that read one new token in one call into torch: Python's part in small operations is half of an int8 step.
+"""Steps that read one new token in one call into torch: Python's part in a product with packed weights is most of it.
 
-In: a Transformer on a CPU whose weights are not to change any more. Out: its `step`, to the bit, in less time.
-torch.jit records what the first block does, gives each other block the recording with that block's weights in it, and
-records the whole step over these: 40 to 60 ms in all, which 25 to 110 steps save. How many are to come nobody knows, so
-the first steps are taken as they are: a process that writes one short text records nothing. torch means to drop it one
-day in favour of compilers, which take seconds for a start. Where it can't be had, a line on stderr says so, and the
-steps stay as they were.
+In: a Transformer on a CPU whose weights are not to change any more. Out: its `step`, to the bit, in less time: by
+`steps.py`, and where matrices are packed (int8, bf16) recorded, once it pays. torch.jit records what the first block
+does, gives each other block the recording with that block's weights in it, and records the whole step over these: 40 to
+60 ms in all, which some hundred steps save. How many are to come nobody knows, so a process that writes one short text
+records nothing. torch means to drop it one day in favour of compilers, which take seconds for a start. Where it can't
+be had, a line on stderr says so, and the steps stay as they were.
 """
 
 import copy
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from nanolm.model.attention import AttentionInputs
 from nanolm.model.cache import Cache, Columns
-from nanolm.model.fast.packed import EARLY, lay_out, row_group
+from nanolm.model.fast.int8 import Int8Linear
+from nanolm.model.fast.packed import EARLY, Half, lay_out, row_group
+from nanolm.model.fast.steps import Steps
 from nanolm.model.positions import places
 from nanolm.model.transformer import Transformer
 
@@ -42,6 +44,7 @@ class RecordedSteps:
     """What Transformer.step does with ids (B, 1); each kind of step is recorded once WAIT of it have been taken."""
 
     def __init__(self) -> None:
+        self.quick = Steps()
         self.taken = Counter[StepKind]()
         self.steps: dict[StepKind, Step] = {}  # what could not be recorded is here as it was
         self.works = True
@@ -54,7 +57,7 @@ class RecordedSteps:
             self.taken[kind] += 1
             taken = self.taken[kind]
         if taken <= WAIT:
-            return model.logits(model(ids, cache)[:, -1])
+            return self.quick(model, ids, cache)
         past, starts = cache.length, cache.starts
         text = cache.follow(ids)
         where = torch.full((1,), past) if starts is None else places(1, past + 1, starts, ids.device)
@@ -159,14 +162,15 @@ def weights(block: nn.Module) -> dict[str, Any]:
 
 
 def ready_to_write(model: Transformer, recorded: bool = True, half: bool = False) -> None:
-    """Lays out the weights of a model that will not learn any more, `half`: in bf16; `recorded`: records its steps.
+    """Lays out the weights of a model that will not learn any more, `half`: in bf16, and makes its steps quick.
 
-    Both on a CPU only.
+    recorded: records them where that is quicker still. All on a CPU only.
     """
     if model.device.type != "cpu":
         return
     lay_out(model, half)
     for block in model.blocks:
         block.attention.gains = block.attention.both_gains()
-    if recorded:
-        model.recorded = RecordedSteps()
+    if model.new_cache(1).keys.dtype == torch.float32:
+        packed = any(isinstance(module, Int8Linear | Half) for module in model.modules())
+        model.quick_step = RecordedSteps() if recorded and packed else Steps()
