@@ -103,11 +103,11 @@ def converted(folder: Path, prompts: int = 1) -> Callable[[], float]:
     return way
 
 
-def models(run: Run, **more: Any) -> dict[str, Transformer]:
-    """One model in each precision that this machine multiplies in; more: of `load`."""
+def models(run: Run) -> dict[str, Transformer]:
+    """One model in each precision that this machine multiplies in."""
     names = ["fp32", "bf16", "int8"] if cpu_has("bf16") else ["fp32", "int8"]
     how: dict[str, Any] = {name: {"precision": "fp32"} if name == "fp32" else {"quantize": name} for name in names}
-    return {name: load(run.folder, device="cpu", **fields, **more).model for name, fields in how.items()}
+    return {name: load(run.folder, device="cpu", **fields).model for name, fields in how.items()}
 
 
 def cached(models: dict[str, Transformer]) -> dict[str, Callable[[], float]]:
@@ -138,8 +138,10 @@ def main() -> None:
             f"\nOne prompt, greedy, `base` (dims 512, heads 8, nblocks 6, vocabulary {VOCABULARY:,}), {NEW} new tokens:"
         )
         ways = {"transformers, cache, fp32": theirs(hf), "CTranslate2 int8": converted(folder)}
-        plain = models(run, recorded=False)
-        ways |= {f"nanolm {name}, not recorded": ours(model) for name, model in plain.items()}
+        plain = models(run)
+        for model in plain.values():
+            model.quick_step = None
+        ways |= {f"nanolm {name}, its own steps": ours(model) for name, model in plain.items()}
         compare(ways | {f"nanolm {name}": ours(model) for name, model in base.items()}, "tokens/s")
         print(f"\nA cache against none, one prompt of two tokens, greedy, `base`, {LONG} new tokens:")
         ways = {"transformers, no cache": theirs(hf, new=LONG, use_cache=False)}

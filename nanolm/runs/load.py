@@ -43,7 +43,7 @@ def load_for_writing(
     quantize: str | None = None,
     recorded: bool = True,
 ) -> Loaded:
-    """The model as it writes fastest: in bf16 its weights are bf16 too, and steps are `recorded` on a CPU.
+    """The model as it writes fastest: in bf16 its weights are bf16 too; recorded: see `ready_to_write`.
 
     which: best or last weights, or `step-500`, which was kept. precision `auto`: bf16 where the machine multiplies in
     it, as in training; on a CPU matrices below `packed.LARGE` stay in fp32, which is faster for them, and so does all
