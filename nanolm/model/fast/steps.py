@@ -1,8 +1,8 @@
 """Steps that read one new token of each row: the model's own operations, without the calls that prepare them.
 
-In: a Transformer on a CPU whose weights are not to change any more. Out: its `step`, to the bit, in half to two thirds of
-the time. A step is hundreds of calls of a microsecond or two, and every second one only makes a tensor or a view like that
-of the step before; here these are made once for a number of rows. Everything beside the products is in fp32.
+In: a Transformer on a CPU whose weights are not to change any more. Out: its `step`, to the bit, in half to two thirds
+of the time. A step is hundreds of calls of a microsecond or two, and every second one only makes a tensor or a view
+like that of the step before; here these are made once for a number of rows. All but the products is in fp32.
 """
 
 import threading
