@@ -15,8 +15,9 @@ from nanolm.errors import ConfigError, RunError
 from nanolm.export.export import export
 from nanolm.generator import load
 from nanolm.model.config import ModelConfig
-from nanolm.model.fast import int8
+from nanolm.model.fast import int8, packed
 from nanolm.model.fast.int8 import FBGEMM, SMALLEST, WIDE, Int8Embedding, Int8Linear, quantize
+from nanolm.model.fast.packed import Half
 from nanolm.model.transformer import Transformer
 from nanolm.runs.find import find_run
 from nanolm.runs.run import BEST, LAST
@@ -65,6 +66,25 @@ def test_one_row_is_rounded_no_coarser_than_many(steps: None) -> None:
     alone = torch.cat([module(row[None]) for row in rows])
     assert (alone - exact).norm() < 1.05 * (many - exact).norm() < 0.02 * exact.norm()
     torch.testing.assert_close(alone[0], linear.bias.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not FBGEMM, reason="no packed weights here")
+def test_a_torch_without_its_interpreter_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module, half = Int8Linear.of(nn.Linear(20, 30)), Half(nn.Linear(20, 30))
+    monkeypatch.setattr(packed, "EARLY", 0)
+
+    def products() -> list[Tensor]:
+        return [each(x) for x in (torch.ones(1, 20), torch.ones(3, 20)) for each in (module, half)]
+
+    expected = products()
+    monkeypatch.delattr(torch.jit, "CompilationUnit")
+    int8.fbgemm.cache_clear()
+    try:
+        assert all(torch.equal(one, other) for one, other in zip(products(), expected, strict=True))
+        assert not isinstance(int8.fbgemm("fp16"), torch.jit.ScriptFunction)
+    finally:
+        int8.fbgemm.cache_clear()
 
 
 def test_the_embedding_is_rounded_once_for_both_its_uses() -> None:

@@ -19,22 +19,28 @@ from nanolm.hardware import cpu_has
 WIDE = cpu_has("wide int8")
 STEPS = 127 if WIDE else 63  # of an activation to either side of 0
 SMALLEST = 1e-30  # a scale: vectors of zeros stay zeros
-_OP = "linear_with_input_q_dq_qweight_dq_output_fp32"
-FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, _OP)  # x86 with AVX2
+OPS = {
+    "int8": "linear_with_input_q_dq_qweight_dq_output_fp32",
+    "int8_row": "linear_dynamic",
+    "fp16": "linear_dynamic_fp16",
+}
+FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, OPS["int8"])  # AVX2
 PACKED = "__torch__.torch.classes.quantized.LinearPackedParamsBase"
 PRODUCTS = f"""
-def int8_row(x: Tensor, weight: {PACKED}, narrow: bool) -> Tensor:
-    return torch.ops.quantized.linear_dynamic(x, weight, narrow)
 def int8(x: Tensor, scale: float, zero: int, weight: {PACKED}) -> Tensor:
-    return torch.ops.quantized.{_OP}(x, scale, zero, weight)
+    return torch.ops.quantized.{OPS["int8"]}(x, scale, zero, weight)
+def int8_row(x: Tensor, weight: {PACKED}, narrow: bool) -> Tensor:
+    return torch.ops.quantized.{OPS["int8_row"]}(x, weight, narrow)
 def fp16(x: Tensor, weight: {PACKED}) -> Tensor:
-    return torch.ops.quantized.linear_dynamic_fp16(x, weight)
+    return torch.ops.quantized.{OPS["fp16"]}(x, weight)
 """
 
 
 @cache
 def fbgemm(name: str) -> Any:
-    """One of PRODUCTS, called by torch's own interpreter: Python takes 10 us longer to look at packed weights."""
+    """One of OPS, called by torch's own interpreter: Python takes 10 us longer to look at packed weights."""
+    if not hasattr(torch.jit, "CompilationUnit"):  # which torch means to drop one day
+        return getattr(torch.ops.quantized, OPS[name]).default._op
     return getattr(torch.jit.CompilationUnit(PRODUCTS), name)
 
 
