@@ -1,5 +1,6 @@
-"""Quick steps: equal to the bit to the model's own, whatever the arrangement, the precision and the rows."""
+"""Quick and recorded steps: equal to the bit to the model's own, whatever the arrangement, precision and rows."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,28 +13,36 @@ from nanolm.decode.base import DecodeConfig
 from nanolm.decode.beam import Beam
 from nanolm.decode.sample import Sample
 from nanolm.errors import ConfigError
-from nanolm.model.fast import packed
+from nanolm.model.fast import packed, recorded
 from nanolm.model.fast.int8 import FBGEMM, quantize
-from nanolm.model.fast.recorded import ready_to_write
+from nanolm.model.fast.recorded import RecordedSteps, ready_to_write
 from nanolm.model.fast.steps import Steps
 from nanolm.model.transformer import Transformer
 
 
 @pytest.fixture(autouse=True)
-def small_matrices_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_matrices_and_few_steps_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "LARGE", 1)
     monkeypatch.setattr(packed, "EARLY", 0)
+    monkeypatch.setattr(recorded, "WAIT", 0)
+    monkeypatch.setattr(recorded, "AFTER", 4)  # so that recordings are seen before and after they are optimized
 
 
-def ready(pieces: dict[str, Any], kind: str, dims: int = 16, quick: bool = True) -> Transformer:
+def ready(pieces: dict[str, Any], kind: str, dims: int = 16, way: str = "recorded") -> Transformer:
+    """A model that writes; way: recorded, quick, or own, which are its plain steps."""
     model = build(pieces, dims).float()
     if kind.startswith("int8"):
         quantize(model)
-    ready_to_write(model, recorded=False, half=kind == "bf16")
-    assert isinstance(model.quick_step, Steps)
-    if not quick:
+    ready_to_write(model, recorded=way == "recorded", half=kind == "bf16")
+    if way == "own":
         model.quick_step = None
     return model
+
+
+def recordings(model: Transformer) -> list[bool]:
+    """Whether its steps are recorded, of all kinds so far."""
+    steps = model.quick_step.steps.values() if isinstance(model.quick_step, RecordedSteps) else []
+    return [isinstance(step, torch.jit.ScriptModule) for step in steps]
 
 
 def steps(model: Transformer, rows: int, starts: Tensor | None) -> Tensor:
@@ -50,26 +59,90 @@ def steps(model: Transformer, rows: int, starts: Tensor | None) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["fp32", "int8", "int8 without fbgemm", "bf16"])
 @pytest.mark.parametrize("pieces", SOME)
-def test_quick_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", FBGEMM and kind != "int8 without fbgemm")
     dims = 96 if pieces == {} else 16
-    model, plain = ready(pieces, kind, dims), ready(pieces, kind, dims, quick=False)
-    assert list(model.state_dict()) == list(plain.state_dict())
+    quick, recorded, own = (ready(pieces, kind, dims, way) for way in ("quick", "recorded", "own"))
+    assert list(quick.state_dict()) == list(recorded.state_dict()) == list(own.state_dict())
+    assert isinstance(quick.quick_step, Steps)
+    kinds = set()
     for rows, padded in ((1, False), (3, True), (2, False), (40, True), (5, False)):
         starts = torch.arange(rows) % 4 if padded else None
-        assert torch.equal(steps(model, rows, starts), steps(plain, rows, starts))
+        kinds.add((packed.row_group(rows), padded))
+        expected = steps(own, rows, starts)
+        for model in (quick, recorded, recorded):
+            assert torch.equal(steps(model, rows, starts), expected)
+        assert all(recordings(recorded))
+    packs = kind.startswith("int8") or (kind == "bf16" and packed.HALVES)
+    assert len(recordings(recorded)) == (len(kinds) if packs else 0)
 
 
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
 @pytest.mark.parametrize("decode", [Sample(max_new_tokens=10, num_return_sequences=3), Beam(num_beams=4)])
-def test_texts_are_the_same(decode: DecodeConfig) -> None:
-    model, plain, prompts = ready({}, "fp32"), ready({}, "fp32", quick=False), [[2, 5], [2], [2, 7, 8]]
+def test_texts_are_the_same(decode: DecodeConfig, kind: str) -> None:
+    model, own, prompts = ready({}, kind), ready({}, kind, way="own"), [[2, 5], [2], [2, 7, 8]]
     with torch.inference_mode():
-        expected = decode.decode(plain, prompts, model.context, [[1], [2], [3]])
-        assert decode.decode(model, prompts, model.context, [[1], [2], [3]]) == expected
+        expected = decode.decode(own, prompts, model.context, [[1], [2], [3]])
+        for _ in range(2):
+            assert decode.decode(model, prompts, model.context, [[1], [2], [3]]) == expected
+    assert all(recordings(model))
+
+
+def test_the_first_steps_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "WAIT", 5)
+    model, plain = ready({}, "int8"), steps(ready({}, "int8", way="own"), 1, None)
+    assert torch.equal(steps(model, 1, None)[:6], plain[:6])
+    fresh = ready({}, "int8")
+    cache = fresh.new_cache(1)
+    for _ in range(6):
+        assert recordings(fresh) == []
+        fresh.step(ids(1, 1), cache)
+    assert recordings(fresh) == [True]
+    assert recordings(model) == [True]
+
+
+def test_threads_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made, trace = ready({}, "int8"), list[int](), torch.jit.trace
+    plain = steps(ready({}, "int8", way="own"), 1, None)
+
+    def counted(*how: Any, **more: Any) -> Any:
+        made.append(1)
+        time.sleep(0.2)  # so that the others come to the door
+        return trace(*how, **more)
+
+    monkeypatch.setattr(torch.jit, "trace", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: steps(model, 1, None), range(4)))
+    assert len(made) == 2  # a block, and the step over it
+    assert all(torch.equal(one, plain) for one in found)
+
+
+def test_a_recording_that_differs_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ready({}, "int8")
+    plain = steps(ready({}, "int8", way="own"), 1, None)
+    monkeypatch.setattr(recorded, "recording", lambda model, kind, given: lambda *given: torch.zeros(1))
+    assert torch.equal(steps(model, 1, None), plain)
+    assert recordings(model) == [False]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "steps can't be recorded, so writing takes longer (they come out differently); recorded=false"
+    )
+
+
+def test_a_torch_that_records_no_more(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ready({}, "int8")
+    plain = steps(ready({}, "int8", way="own"), 1, None)
+    monkeypatch.delattr(torch.jit, "trace")
+    assert torch.equal(steps(model, 1, None), plain)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("steps can't be recorded, so writing takes longer (")
+    assert "trace" in line
 
 
 def test_threads_do_not_share_their_room() -> None:
-    model, plain = ready({}, "fp32", 96), ready({}, "fp32", 96, quick=False)
+    model, plain = ready({}, "fp32", 96), ready({}, "fp32", 96, way="own")
     rows = [1, 2, 1, 3] * 8
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda each: steps(model, each, None), rows))
@@ -100,7 +173,7 @@ def test_a_model_in_bf16_takes_its_own_steps() -> None:
 
 
 def test_attentions_are_those_of_plain_steps() -> None:
-    model, plain = ready({}, "fp32"), ready({}, "fp32", quick=False)
+    model, plain = ready({}, "fp32"), ready({}, "fp32", way="own")
     found: list[list[Tensor]] = []
     for each in (model, plain):
         cache = each.new_cache(1)
@@ -113,8 +186,9 @@ def test_attentions_are_those_of_plain_steps() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_a_full_context_says_so() -> None:
-    model = ready({}, "fp32")
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_a_full_context_says_so(kind: str) -> None:
+    model = ready({}, kind)
     cache = model.new_cache(1)
     for _ in range(model.context):
         model.step(ids(1, 1), cache)
