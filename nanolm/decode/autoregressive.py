@@ -24,7 +24,7 @@ class DecodedTokens(NamedTuple):
 
     rows: "Tensor"  # (B,)
     tokens: "Tensor"  # (B,)
-    logprobs: "Tensor"  # (B,), nats
+    logits: "Tensor"  # (B, V) that the model gave them, before the filters
     stopped: list[int]  # the rows that this token ends by a stop string
 
 
@@ -44,12 +44,13 @@ class Autoregressive(DecodeConfig):
         limits = self.row_limits(prompts, context)
         ids = torch.full((len(limits), max(limits)), EOS, device=model.device)
         nats = torch.zeros(ids.shape, device=model.device)
-        steps = list(self.steps(model, prompts, limits, seeds, stop))
-        rows = torch.cat([step.rows for step in steps])
-        columns = torch.cat([torch.full_like(step.rows, new) for new, step in enumerate(steps)])
-        ids[rows, columns] = torch.cat([step.tokens for step in steps])
-        nats[rows, columns] = torch.cat([step.logprobs for step in steps])
-        stopped = {row: new for new, step in enumerate(steps, 1) for row in step.stopped}
+        taken, stopped = list[tuple["Tensor", ...]](), dict[int, int]()
+        for new, step in enumerate(self.steps(model, prompts, limits, seeds, stop)):
+            logprobs = step.logits.log_softmax(-1).gather(1, step.tokens[:, None])[:, 0]
+            taken.append((step.rows, torch.full_like(step.rows, new), step.tokens, logprobs))
+            stopped |= dict.fromkeys(step.stopped, new + 1)
+        rows, columns, tokens, logprobs = map(torch.cat, zip(*taken, strict=True))
+        ids[rows, columns], nats[rows, columns] = tokens, logprobs
         found, ids_of, nats_of = list[Hypothesis](), ids.tolist(), nats.tolist()
         for row, limit in enumerate(limits):
             found.append(cut(ids_of[row], nats_of[row], stopped.get(row, limit), row in stopped))
@@ -86,9 +87,8 @@ class Autoregressive(DecodeConfig):
         for new in range(max(limits)):
             scores = self.filter(batch.logits, batch.history[:, : batch.length], new)
             tokens = pick(scores, batch.rows, new)
-            logprobs = batch.logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-            rows, stopped = batch.rows, batch.add(tokens)
-            yield DecodedTokens(rows, tokens, logprobs, stopped)
+            rows, logits, stopped = batch.rows, batch.logits, batch.add(tokens)
+            yield DecodedTokens(rows, tokens, logits, stopped)
             if not any(batch.running):
                 return
             batch.read_last()
