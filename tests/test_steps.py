@@ -58,7 +58,7 @@ def steps(model: Transformer, rows: int, starts: Tensor | None) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8", "int8 without fbgemm", "bf16"])
-@pytest.mark.parametrize("pieces", SOME)
+@pytest.mark.parametrize("pieces", [*SOME, {"mlp": "relu", "hidden": 1}])
 def test_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", FBGEMM and kind != "int8 without fbgemm")
     dims = 96 if pieces == {} else 16

@@ -74,9 +74,7 @@ class Int8Linear(nn.Module):
             return out if self.bias is None else out.add_(self.bias)
         largest = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
         if FBGEMM:
-            out = fbgemm("int8")(
-                x / largest, 1 / STEPS, STEPS + 1, self._packed
-            )  # unsigned bytes: STEPS + 1 stands for 0
+            out = fbgemm("int8")(x / largest, 1 / STEPS, STEPS + 1, self._packed)  # in bytes STEPS + 1 stands for 0
         else:
             whole = (x / largest * STEPS).round().char().flatten(0, -2)
             out = torch._int_mm(whole, self.weight.T).view(*x.shape[:-1], -1) * (self.scale / STEPS)

@@ -40,7 +40,7 @@ class Room:
         self.straight, self.rolled = twice[..., :width], twice[..., width // 2 :]
         self.first, self.again = twice[..., : width // 2], twice[..., width:]
         self.q, self.k, self.v = qkv.unsqueeze(2).split([queries, keys, keys], 1)  # (rows, heads, 1, width)
-        self.gate, self.value = self.up.chunk(2, -1)
+        self.gate, self.value = self.up[:, : hidden // 2], self.up[:, hidden // 2 :]  # of swiglu
 
 
 class BlockStep:
