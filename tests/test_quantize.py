@@ -39,7 +39,7 @@ def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("fbgemm", sorted({False, FBGEMM}))
-@pytest.mark.parametrize(("rows", "dims", "bias"), [(24, 16, True), (97, 200, False)])
+@pytest.mark.parametrize(("rows", "dims", "bias"), [(24, 16, True), (97, 200, False), (7, 1, False)])
 def test_the_product_equals_float64s(
     fbgemm: bool, rows: int, dims: int, bias: bool, steps: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,9 @@ class Int8Linear(nn.Module):
             out = fbgemm("int8")(x / largest, 1 / STEPS, STEPS + 1, self._packed)  # in bytes STEPS + 1 stands for 0
         else:
             whole = (x / largest * STEPS).round().char().flatten(0, -2)
-            out = torch._int_mm(whole, self.weight.T).view(*x.shape[:-1], -1) * (self.scale / STEPS)
+            table = self.weight.T  # of one column: torch 2.13 would multiply it wrongly on a CPU
+            sums = torch._int_mm(whole, table) if whole.shape[1] > 1 else whole.int() * table.int()
+            out = sums.view(*x.shape[:-1], -1) * (self.scale / STEPS)
         out = out.mul_(largest)
         return out if self.bias is None else out.add_(self.bias)
 
