@@ -125,6 +125,9 @@ def test_a_recording_that_differs_is_not_used(
     monkeypatch.setattr(recorded, "recording", lambda model, kind, given: lambda *given: torch.zeros(1))
     assert torch.equal(steps(model, 1, None), plain)
     assert recordings(model) == [False]
+    assert isinstance(model.quick_step, RecordedSteps)
+    monkeypatch.setattr(model.quick_step, "quick", lambda *given: "quick")  # which goes on from there
+    assert model.step(ids(1, 1), model.new_cache(1)) == "quick"
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(
         "steps can't be recorded, so writing takes longer (they come out differently); recorded=false"

@@ -25,8 +25,8 @@ HALVES = FBGEMM  # whether there are products for Half
 
 
 def row_group(rows: int) -> int:
-    """Equal for numbers of rows that are multiplied by the same operations."""
-    return bisect_left((1, FEW.start - 1, MANY - 1, FEW.stop - 1), rows)
+    """Equal for numbers of rows that int8 and bf16 weights are multiplied with by the same operations."""
+    return bisect_left((1, MANY - 1), rows)
 
 
 def _few(x: Tensor, packed: Tensor, bias: Optional[Tensor]) -> Tensor:

@@ -56,7 +56,7 @@ class RecordedSteps:
         with self.lock:
             self.taken[kind] += 1
             taken = self.taken[kind]
-        if taken <= WAIT:
+        if taken <= WAIT or not self.works:
             return self.quick(model, ids, cache)
         past, starts = cache.length, cache.starts
         text = cache.follow(ids)
@@ -72,7 +72,7 @@ class RecordedSteps:
             return self.steps[kind](*given)
 
     def _recorded(self, model: Transformer, masked: bool, given: tuple[Tensor, ...]) -> Step:
-        """The recorded step of a model, tried on `given`; the plain one where that fails."""
+        """The recorded step of a model, tried on `given`; where that fails the plain one, for this once."""
         plain = _Step(model, [partial(read, block, masked) for block in model.blocks])
         if not self.works:
             return plain
