@@ -29,7 +29,7 @@ check: $(VENV)/ready
 	$(RUN) benchmarks/check.py
 
 bench: $(VENV)/ready-dev
-	(echo "# One run of make bench"; for name in train memory generate tokenizer sweep; do \
+	(echo "# One run of make bench"; for name in train busy memory generate tokenizer sweep; do \
 	$(RUN) -W ignore benchmarks/$$name.py || exit 1; done) > benchmarks/RESULTS.part
 	mv benchmarks/RESULTS.part benchmarks/RESULTS.md
 

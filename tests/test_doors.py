@@ -14,9 +14,8 @@ import untrained
 from conftest import posix_only
 from tiny_run import write_documents
 
-from nanolm.cli import door
 from nanolm.cli.configs import CONF, VERBS, schemas
-from nanolm.cli.door import lift, running_now, spin_less_if_busy
+from nanolm.cli.door import lift
 from nanolm.config import help_of
 from nanolm.errors import NanolmWarning, one_line, warn_in_one_line
 
@@ -238,22 +237,3 @@ def test_a_sweep_that_nobody_reads_goes_on(tmp_path: Path, launcher: str) -> Non
     done = unread("train.py", *words, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert len(list(tmp_path.glob("outputs/sweeps/*/seed=*/status.json"))) == 2
-
-
-def test_this_process_is_running() -> None:
-    assert running_now() >= 1
-
-
-@pytest.mark.parametrize(
-    ("load", "running", "set_already", "count"),
-    [(0.1, 2, {}, None), (3.0, 2, {}, "1000"), (3.0, 1, {}, None), (3.0, 2, {"OMP_WAIT_POLICY": "ACTIVE"}, None)],
-)
-def test_threads_spin_less_on_a_busy_machine(
-    monkeypatch: pytest.MonkeyPatch, load: float, running: int, set_already: dict[str, str], count: str | None
-) -> None:
-    monkeypatch.setattr(os, "environ", dict(set_already))
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(door, "running_now", lambda: running)
-    spin_less_if_busy()
-    assert os.environ.get("GOMP_SPINCOUNT") == count

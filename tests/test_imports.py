@@ -23,7 +23,7 @@ LEVELS = [
     {"data"},
     {"web", "plots"},
     {"locks"},
-    {"text", "files", "hardware", "workers"},
+    {"text", "files", "hardware", "spinning", "workers"},
     {"config"},
     {"errors"},
 ]

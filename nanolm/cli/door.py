@@ -4,12 +4,10 @@ In: argv. Out: what the verb does; a mistake of the user's becomes one line and 
 so that `--cfg job` answers at once.
 """
 
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -29,7 +27,6 @@ from nanolm.training.output import lasting_output
 # What Hydra must not parse; `sweep` is also a folder of conf/
 VERBATIM = {"generate": ("prompt",), "attend": ("prompt",), "look": ("prompt",), "compare": ("sweep", "runs")}
 FAULTS = (NanolmError, OmegaConfBaseException, OSError)  # of the user's, or of the machine: told in one line
-BUSY = 0.3  # of the cores at work for others
 # Packages that not everybody installs: the extra of pyproject.toml that brings each
 EXTRAS = {"gradio": "app", "gguf": "gguf", "onnxscript": "onnx"}
 
@@ -38,7 +35,6 @@ def door(verb: str, main: Callable[..., Any]) -> None:
     """Composes conf/<verb>.yaml with argv, checks it, and calls `main(config)`; see `call` for what training gets."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and we say it in one line
     warn_in_one_line(verb)
-    spin_less_if_busy()
     # a log can be followed while it grows; a pipe of Windows (cp1252) gets what it can't spell as an escape
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     register([verb])
@@ -53,27 +49,6 @@ def door(verb: str, main: Callable[..., Any]) -> None:
     except KeyboardInterrupt:
         print(f"{verb}.py: stopped", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def spin_less_if_busy() -> None:
-    """Before torch is imported: lets OpenMP's threads wait asleep where others have work for the cores.
-
-    A thread that waits for one without a core spins and takes the other's time. On an idle machine spinning is worth 7%
-    of a training (`small`, fp32, two threads), so it stays there, and where the environment says how to wait.
-    """
-    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) or not hasattr(os, "getloadavg"):
-        return
-    if os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1) and running_now() > 1:
-        os.environ["GOMP_SPINCOUNT"] = "1000"
-
-
-def running_now() -> float:
-    """How many threads of this machine want a core now, this one among them: the load of the last minute may be that of
-    a run that has ended. inf where it can't be told."""
-    try:
-        return int(Path("/proc/loadavg").read_text("utf-8").split()[3].partition("/")[0])
-    except (OSError, LookupError, ValueError):
-        return math.inf
 
 
 def lift(argv: list[str], keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:

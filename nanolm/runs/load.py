@@ -19,6 +19,7 @@ from nanolm.model.fast.restore import is_rounded
 from nanolm.model.transformer import Transformer
 from nanolm.runs.find import find_run
 from nanolm.runs.run import Run
+from nanolm.spinning import spin_unless_busy
 from nanolm.tokenizer.base import Tokenizer
 
 
@@ -80,6 +81,7 @@ def load_for_scoring(
 
 
 def _load(spec: str | Path, outputs: str | Path, which: str, device: str, quantize: str | None) -> Loaded:
+    spin_unless_busy()
     place = pick_device(device)
     check_quantize(quantize, place)
     run = Run.open(find_run(str(spec), outputs))

@@ -21,6 +21,7 @@ from nanolm.model.config import ModelConfig
 from nanolm.model.spelling import pieces_of
 from nanolm.model.transformer import Transformer
 from nanolm.runs.run import Run
+from nanolm.spinning import spin_unless_busy
 from nanolm.tokenizer.base import SPECIALS, Tokenizer
 from nanolm.training.config import TrainConfig
 from nanolm.training.distributed import data_parallel, local_device, rank, world_size
@@ -106,6 +107,7 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     device = local_device(pick_device(config.device))
     precision = pick_precision(config.precision, device)
     keep_freed_memory()
+    spin_unless_busy()
     if config.threads:
         torch.set_num_threads(config.threads)
     if tokenizer and tokenizer.normalise != config.data.normalise:
