@@ -18,15 +18,11 @@ from timer import machine
 
 from nanolm.generator import Generator
 from nanolm.model.fast.recorded import ready_to_write
-from nanolm.training.progress import Progress
 from nanolm.training.setup import Setup, set_up
-from nanolm.training.step import Meter, take_step
-from train import config, upcoming
+from train import ROOT, config, ours, upcoming
 
-ROOT = Path(__file__).resolve().parent.parent
 WAYS = {"nanolm": {}, "spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": {"GOMP_SPINCOUNT": "1000"}}
 IDLE, BUSY, SETTLE = 10, 20, 3  # seconds that are measured, and that nobody counts after the others' start or end
-STEPS = 10**6
 
 
 @contextmanager
@@ -39,18 +35,6 @@ def others() -> Iterator[None]:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def training(setup: Setup) -> Callable[[], float]:
-    """A step; its real tokens."""
-    batches, progress, meter = upcoming(setup), Progress(), Meter()
-
-    def way() -> float:
-        batch = next(batches)
-        take_step(setup, [batch], progress, STEPS, meter)
-        return batch.tokens
-
-    return way
 
 
 def writing(setup: Setup) -> Callable[[], float]:
@@ -72,7 +56,7 @@ def measure(verb: str) -> None:
     """In a process of its own: prints the speed when idle, beside others, and when they have gone."""
     with tempfile.TemporaryDirectory() as place:
         setup = set_up(config(Path(place), precision="auto"))
-    way = {"training": training, "writing": writing}[verb](setup)
+    way = ours(setup, upcoming(setup)) if verb == "training" else writing(setup)
     speed(way, SETTLE)
     found = [speed(way, IDLE)]
     with others():
