@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from tiny_run import free_port, tiny_config
 from nanolm.corpus.batches import IGNORE, TrainingBatches, share
 from nanolm.errors import ConfigError, RunError
 from nanolm.scoring.score import encoded_nats
-from nanolm.training import distributed, setup, step
+from nanolm.training import distributed, loss, setup, step
+from nanolm.training.loss import Loss, RankLoss
 from nanolm.training.plan import step_batches
 from nanolm.training.progress import Progress
 from nanolm.training.setup import set_up
@@ -108,3 +110,50 @@ def test_processes_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(distributed, "JOIN_LIMIT", distributed.timedelta(seconds=1))
     with pytest.raises(RunError, match=r"can't be reached at 127\.0\.0\.1:1"), distributed.process_group("cpu"):
         pass
+
+
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    """A group of one, whose sums over all ranks are its own."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("spelling", [0, 50])
+def test_both_ends_of_the_embedding_come_together(tmp_path: Path, tied: bool, spelling: int) -> None:
+    """Over steps of two passes: the gradients of all parameters are those of one process."""
+    made = set_up(tiny_config(tmp_path, model={"tied": tied, "spelling": spelling, "dropout": 0.0}))
+    ours, groups = RankLoss(made.model), list(itertools.islice(made.batches.epoch(0), 4))
+
+    def gradients(of: Loss) -> list[torch.Tensor]:
+        found = []
+        for first in (0, 2):
+            made.model.zero_grad()
+            for number in (first, first + 1):
+                with of.one_pass(last=number > first):
+                    of(torch.from_numpy(groups[number].ids), torch.from_numpy(groups[number].targets)).backward()
+            found += [parameter.grad.clone() for parameter in made.model.parameters() if parameter.grad is not None]
+        return found
+
+    expected = gradients(Loss(made.model))
+    assert len(expected) == 2 * len(list(made.model.parameters()))
+    torch.testing.assert_close(gradients(ours), expected)
+
+
+def test_small_buckets_are_for_ranks_of_several_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, sizes = set_up(tiny_config(tmp_path)), []
+
+    def wrapped(module: Loss, bucket_cap_mb: int | None, **how: bool) -> Loss:
+        sizes.append(bucket_cap_mb)
+        return module
+
+    monkeypatch.setattr(loss, "DistributedDataParallel", wrapped)
+    monkeypatch.setattr(loss, "BothEnds", Loss)
+    monkeypatch.setattr(loss, "world_size", lambda: 4)
+    for local in ("2", "4"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        RankLoss(made.model)
+    assert sizes == [loss.BUCKET, None]

@@ -78,7 +78,7 @@ def test_both_ends_of_a_tied_model_learn_from_spelling() -> None:
     ids, targets = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 7]])
     rows = model.get_parameter("embedding.spelling")
     table = model.embedding.table()
-    loss = F.cross_entropy(F.linear(model(ids, table=table)[0], table), targets[0], reduction="sum")
+    loss = F.cross_entropy(F.linear(model(ids, vectors=table[ids])[0], table), targets[0], reduction="sum")
     [expected] = torch.autograd.grad(loss, rows)
     model.loss(ids, targets).backward()
     torch.testing.assert_close(rows.grad, expected)

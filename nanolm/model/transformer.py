@@ -85,18 +85,18 @@ class Transformer(nn.Module):
         ids: Tensor,
         cache: Optional[Cache] = None,
         attentions: Optional[list[Tensor]] = None,
-        table: Optional[Tensor] = None,
+        vectors: Optional[Tensor] = None,
     ) -> Tensor:
         """ids (B, T) -> hidden (B, T, dims), final norm applied.
 
         With a cache, ids are the next T tokens of each row, and are added to it. With a list `attentions`, each block
-        appends its weights (B, heads, T, N). table: the embedding's, where the caller has it. Raises ConfigError where
-        the tokens exceed the context.
+        appends its weights (B, heads, T, N). vectors (B, T, dims): the embedding's of the ids, where the caller has
+        them. Raises ConfigError where the tokens exceed the context.
         """
         tokens, past, starts = ids.shape[1], cache.length if cache else 0, cache.starts if cache else None
         check_fits(self.context, past + tokens)
         text = cache.follow(ids) if cache else F.pad(ids, (self.config.ngrams - 1, 0), value=NOTHING)
-        x, angles = self.embed(text, places(tokens, past + tokens, starts, ids.device), table)
+        x, angles = self.embed(text, places(tokens, past + tokens, starts, ids.device), vectors)
         inputs = AttentionInputs(angles, self.positions.mask(x, past + tokens, starts), attentions)
         columns = cache.columns(tokens) if cache else [None] * len(self.blocks)
         for block, of_block in zip(self.blocks, columns, strict=True):
@@ -104,14 +104,13 @@ class Transformer(nn.Module):
         return x if self.norm is None else self.norm(x)
 
     def embed(
-        self, text: Tensor, where: slice | Tensor, table: Optional[Tensor] = None
+        self, text: Tensor, where: slice | Tensor, vectors: Optional[Tensor] = None
     ) -> tuple[Tensor, Optional[Angles]]:
         """Ids at the positions `where` -> what the first block reads (B, T, dims), and the rotary angles.
 
         text: (B, ngrams - 1 + T), the ids and those that stand before them.
         """
-        ids = text[:, self.config.ngrams - 1 :]
-        x = self.embedding(ids) if table is None else F.embedding(ids, table)
+        x = self.embedding(text[:, self.config.ngrams - 1 :]) if vectors is None else vectors
         if self.ngrams is not None:
             x = x + self.ngrams(text)
         x = self.dropout(self.positions.add(x.to(compute_dtype(x)), where))
@@ -124,7 +123,11 @@ class Transformer(nn.Module):
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Summed nats of the targets (B, T) that aren't IGNORE; the logits of a batch never exist at once."""
         table = self.embedding.table()  # made once for both ends
-        hidden = self(ids, table=table).flatten(0, 1)
+        return self.loss_between(F.embedding(ids, table), table, ids, targets)
+
+    def loss_between(self, vectors: Tensor, table: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
+        """The same, of what the embedding gives at its two ends: the vectors (B, T, dims) of the ids, and its table."""
+        hidden = self(ids, vectors=vectors).flatten(0, 1)
         weight, bias = (table, None) if self.output is None else (self.output.weight, self.output.bias)
         return linear_cross_entropy(hidden, weight, bias, targets.flatten())
 

@@ -8,7 +8,6 @@ model and no run.
 import json
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
@@ -16,13 +15,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from nanolm.errors import ConfigError, DataError, NanolmError, RunError
 from nanolm.training.heartbeat import Heartbeat
 
 STEP_LIMIT = timedelta(seconds=50)  # a rank that others wait for longer in a step has gone
 JOIN_LIMIT = timedelta(minutes=10)
+GLOO = ("gloo", "pair closure")  # a word of its errors, which are plain RuntimeErrors; the second when others wait too
 KEY = "nanolm"  # of what is kept at torchrun's store over restarts
 
 _store: dist.Store | None = None  # torchrun's small table, which all ranks read and write
@@ -123,16 +123,6 @@ def local_device(device: torch.device) -> torch.device:
     return own
 
 
-def data_parallel(module: nn.Module) -> nn.Module:
-    """The module, whose gradients are averaged over all ranks while its backward pass runs. Raises RankGone."""
-    if world_size() == 1:
-        return module
-    wait_for_all()  # one may have read the text long before another
-    with connected(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has another name for broadcast_buffers
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-
 def add_up(tensor: Tensor) -> Tensor:
     """The sum over all ranks, in place."""
     if world_size() > 1:
@@ -197,7 +187,7 @@ def connected() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        if world_size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        if world_size() == 1 or not (isinstance(error, dist.DistError) or any(one in str(error) for one in GLOO)):
             raise
         assert _heart is not None
         raise _heart.who_has_gone() from error

@@ -3,14 +3,12 @@
 In: a TrainConfig, and the tokenizer of the run to start from where there is one. Out: a Setup. Writes only caches.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nanolm.corpus.batches import TrainingBatches
@@ -24,7 +22,8 @@ from nanolm.runs.run import Run
 from nanolm.spinning import spin_unless_busy
 from nanolm.tokenizer.base import SPECIALS, Tokenizer
 from nanolm.training.config import TrainConfig
-from nanolm.training.distributed import data_parallel, local_device, rank, world_size
+from nanolm.training.distributed import local_device, rank, world_size
+from nanolm.training.loss import Loss, RankLoss
 from nanolm.training.output import announced
 
 LONGEST_CONTEXT = 1024  # tokens, where the data chooses
@@ -51,18 +50,6 @@ class Average(AveragedModel):  # type: ignore[misc]
         self.n_averaged += 1
 
 
-class Loss(nn.Module):
-    """The model's loss as a module, for what wraps modules."""
-
-    def __init__(self, model: Transformer) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Summed nats of the targets (B, T)."""
-        return self.model.loss(ids, targets)
-
-
 @dataclass
 class Setup:
     """The parts of one training, as they are before its first step."""
@@ -77,7 +64,7 @@ class Setup:
     device: torch.device
     precision: str
     model: Transformer
-    loss: nn.Module  # (ids, targets) -> summed nats; of several ranks, it brings their gradients together
+    loss: Loss  # (ids, targets) -> summed nats; of several ranks, it brings their gradients together
     optimizer: Any
     average: Average | None = None  # of the weights over the steps, with `ema`
 
@@ -85,11 +72,6 @@ class Setup:
     def steps_per_epoch(self) -> int:
         """Optimizer steps; the last one of an epoch may hold fewer than `accumulate` batches."""
         return -(-len(self.batches) // self.config.accumulate)
-
-    def synchronised(self, last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of a batch: gradients travel between the ranks with a step's `last` one only."""
-        alone = not isinstance(self.loss, nn.parallel.DistributedDataParallel)
-        return nullcontext() if last or alone else self.loss.no_sync()
 
     @property
     def evaluated_model(self) -> Transformer:
@@ -131,7 +113,7 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     pieces = pieces_of(tokenizer.vocabulary, spelling) if spelling else None
     affordable(config.model, len(tokenizer), context, device.type)
     model = Transformer(config.model, len(tokenizer), context, pieces).to(device)
-    loss, optimizer = data_parallel(Loss(model)), config.optim.build(model, precision)
+    loss, optimizer = Loss(model) if world_size() == 1 else RankLoss(model), config.optim.build(model, precision)
     setup = Setup(
         config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, loss, optimizer
     )

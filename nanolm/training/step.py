@@ -64,7 +64,7 @@ def forward_backward(setup: Setup, batches: Sequence[Batch]) -> Tensor:
     tokens = sum(batch.tokens for batch in batches)
     nats = torch.zeros((), device=setup.device)
     for number, batch in enumerate(batches, 1):
-        with setup.synchronised(last=number == len(batches)):
+        with setup.loss.one_pass(last=number == len(batches)):
             ids, targets = (to_device(array, setup.device) for array in (batch.ids, batch.targets))
             with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.precision == "bf16"):
                 loss = setup.loss(ids, targets)  # parameters stay fp32
