@@ -93,4 +93,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    measure(sys.argv[1]) if sys.argv[1:] else main()
+    if sys.argv[1:]:
+        measure(sys.argv[1])
+    else:
+        main()

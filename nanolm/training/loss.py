@@ -1,7 +1,7 @@
 """The loss of a batch as training takes it: in one process, or on one of several ranks that share a step.
 
 In: ids and targets. Out: summed nats; of several ranks, gradients that are the mean over all of them once the backward
-pass of a step's last batch has ended.
+pass of a step's last batch has ended. Knows no optimizer and no run.
 """
 
 import os
@@ -40,8 +40,9 @@ class Loss(nn.Module):
 
 
 class RankLoss(Loss):
-    """Of one of several ranks, whose gradients DistributedDataParallel brings together; those of the embedding on a
-    CPU: see `BothEnds`. Raises RankGone."""
+    """Of one of several ranks, whose gradients DistributedDataParallel brings together, on a CPU without those of the
+    embedding (`BothEnds`). Raises RankGone.
+    """
 
     def __init__(self, model: Transformer) -> None:
         super().__init__(model)

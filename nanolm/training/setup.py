@@ -89,7 +89,6 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     device = local_device(pick_device(config.device))
     precision = pick_precision(config.precision, device)
     keep_freed_memory()
-    spin_unless_busy()
     if config.threads:
         torch.set_num_threads(config.threads)
     if tokenizer and tokenizer.normalise != config.data.normalise:
@@ -112,6 +111,7 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     torch.manual_seed(config.seed)
     pieces = pieces_of(tokenizer.vocabulary, spelling) if spelling else None
     affordable(config.model, len(tokenizer), context, device.type)
+    spin_unless_busy()  # from here on no process is forked that would have its threads
     model = Transformer(config.model, len(tokenizer), context, pieces).to(device)
     loss, optimizer = Loss(model) if world_size() == 1 else RankLoss(model), config.optim.build(model, precision)
     setup = Setup(
