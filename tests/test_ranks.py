@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from tiny_run import free_port, tiny_config
 
 from nanolm.corpus.batches import IGNORE, TrainingBatches, share
-from nanolm.errors import ConfigError, RunError
+from nanolm.errors import ConfigError, RankGone, RunError
 from nanolm.scoring.score import encoded_nats
 from nanolm.training import distributed, loss, setup, step
 from nanolm.training.loss import Loss, RankLoss
@@ -157,3 +158,21 @@ def test_small_buckets_are_for_ranks_of_several_machines(tmp_path: Path, monkeyp
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
         RankLoss(made.model)
     assert sizes == [loss.BUCKET, None]
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"),
+    [
+        (RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 50000ms"), True),
+        (RuntimeError("Application timeout caused pair closure"), True),  # of all sums under way but the first
+        (torch.distributed.DistBackendError("nccl"), True),
+        (RuntimeError("a shape is wrong"), False),
+    ],
+)
+def test_which_errors_are_those_of_a_rank_that_has_gone(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError, gone: bool
+) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "_heart", SimpleNamespace(who_has_gone=lambda: RankGone("rank 1 of 2 has ended")))
+    with pytest.raises(RankGone if gone else type(error)), distributed.connected():
+        raise error
