@@ -34,7 +34,7 @@ def waited() -> dict[str, float]:
     found = {}
     for task in TASKS.iterdir() if TASKS.is_dir() else ():
         with suppress(OSError, LookupError, ValueError):  # it ended just now; a kernel that doesn't say
-            found[task.name] = int((task / "schedstat").read_text().split()[1]) / 1e9
+            found[task.name] = int((task / "schedstat").read_text("utf-8").split()[1]) / 1e9
     return found
 
 
