@@ -5,7 +5,7 @@
 # What happens: libgomp counts the threads of all teams that there are, and as soon as these are more than cores, all of them spin 300
 # times less. Every Python thread that has once run one parallel operation keeps a team. So one such thread, asleep for good, changes how
 # all others wait, until it ends: what waits then uses a twentieth of the CPU time. Beside other processes
-# that is worth a factor (a training on two cores kept 33% of its speed without that thread, 71% with it), and alone it costs a few percent.
+# that is worth a factor (a training on two cores kept 33% of its speed without that thread, 71% with it), and alone it costs 8 to 9%.
 # Seen (2 cores of an Intel Xeon; CPU seconds of 300 operations with pauses of 2 ms): 0.65 without, 0.03 with, 0.65 after it ended.
 set -euo pipefail
 d=$(mktemp -d)

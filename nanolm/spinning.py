@@ -61,9 +61,9 @@ class IdleTeams:
         self.threads: list[threading.Thread] = []
         self.end = threading.Event()
 
-    def keep(self, needed: bool) -> None:
+    def keep(self, wanted: bool) -> None:
         """Starts or ends them; returns when that is done."""
-        if needed and not self.threads and torch.get_num_threads() > 1:
+        if wanted and not self.threads and torch.get_num_threads() > 1:
             self.end.clear()
             count = len(os.sched_getaffinity(0)) // (torch.get_num_threads() - 1)
             there = threading.Barrier(count + 1)
@@ -71,7 +71,7 @@ class IdleTeams:
             for thread in self.threads:
                 thread.start()
             there.wait()
-        elif not needed and self.threads:
+        elif not wanted and self.threads:
             self.end.set()
             for thread in self.threads:
                 thread.join()
