@@ -24,15 +24,23 @@ RETRIES = 40  # of a rename on Windows, 25 ms apart
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Writes `data` so that a reader, or a crash, finds either the old file or the new one: aside, fsync, rename."""
+    """Writes `data` so that a reader, or a crash, finds either the old file or the new one."""
+    with atomically(path) as aside:
+        aside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def atomically(path: str | Path) -> Iterator[Path]:
+    """A file beside `path` to write, which takes its place once it is whole and on the disk."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     with naming(path, "written"):
         try:
-            with open(aside, "wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
-                os.fsync(file.fileno())
+            aside.touch()
+            mode = aside.stat().st_mode
+            yield aside
+            aside.chmod(mode)  # safetensors 0.8 leaves a file of its own there, for its owner alone
+            fsync(aside)
             replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)

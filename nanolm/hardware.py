@@ -94,6 +94,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
+def give_back_memory() -> None:
+    """Has glibc hand what it keeps back to the kernel: other things than before are wanted next."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def total_memory() -> int:
     """Bytes of memory that this machine has."""
     return int(psutil.virtual_memory().total)

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tiny_run import tiny_config
 
 from nanolm.errors import NanolmError, RunError
 from nanolm.files import write_json
+from nanolm.runs import weights
 from nanolm.runs.find import find_run
 from nanolm.runs.folders import new_folder
 from nanolm.runs.run import BEST, LAST, Run
@@ -157,6 +159,26 @@ def fake_run(folder: Path, age: float, corpus: str, value: float | None, weights
         (folder / BEST).write_bytes(b"")
         os.utime(folder / BEST, (age, age))
     return folder
+
+
+def test_weights_are_as_readable_as_any_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_weights(tmp_path / "a", {"x": torch.ones(2)}, None)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_the_old_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    write_weights(tmp_path / "a", {"x": torch.ones(2)}, 1)
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(NanolmError, match=r"a: can't be written: .*No space left on device.*; check free space"):
+        write_weights(tmp_path / "a", {"x": torch.zeros(2)}, 2)
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert read_weights(tmp_path / "a")[1] == 1
 
 
 def test_which_run_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ class Attention(nn.Module):
         if inputs.angles is not None:
             both = rotate(both, inputs.angles)
         q, k = both.transpose(1, 2).split([queries, keys], 1)  # (B, H or K, T, D)
-        v = v.transpose(1, 2)
+        v = v.transpose(1, 2).contiguous()
         if columns is not None:
             k, v = columns.put(k, v)  # (B, K, N, D)
         out = dot_product_attention(q, k, v, inputs.mask, inputs.attentions).transpose(1, 2).flatten(2)  # (B, T, dims)

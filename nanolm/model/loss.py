@@ -79,11 +79,13 @@ def _to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b; in one dtype without a pass of its own over `total`, which is as large as the output layer."""
+    """total += a @ b; in one dtype without a pass of its own over `total`, which is as large as the output layer; else
+    some rows at a time, as torch makes a wide copy of them first."""
     if total.dtype == a.dtype:
         total.addmm_(a, b)
-    else:
-        total += a @ b
+        return
+    for some, more in zip(total.split(FULL), (a @ b).split(FULL), strict=True):
+        some += more
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -114,8 +116,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:  # type: ignore[override]
-        d_hidden, d_weight, d_bias = (
-            None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors
+        d_hidden, d_weight, d_bias = (  # in place: d_weight is as large as the output layer
+            None if saved is None else saved.mul_(grad.to(saved.dtype)) for saved in ctx.saved_tensors
         )
         return d_hidden, d_weight, d_bias, None, None
 

@@ -30,9 +30,9 @@ class Pieces(NamedTuple):
         """int64 (V,): how many pieces each token has."""
         return torch.diff(self.starts, append=torch.tensor([len(self.rows)]))
 
-    def means(self, spelling: Tensor, shares: Tensor) -> Tensor:
-        """(V, dims): of each token's rows of `spelling`; shares (V, 1): one over the sizes."""
-        return F.embedding_bag(self.rows, spelling, self.starts, mode="sum").mul_(shares)
+    def sums(self, table: Tensor, weights: Optional[Tensor] = None) -> Tensor:
+        """(V, dims): of each token's rows of `table`, each times its own of the weights (rows,)."""
+        return F.embedding_bag(self.rows, table, self.starts, mode="sum", per_sample_weights=weights)
 
 
 def pieces_of(words: Sequence[str], rows: int) -> Pieces:
@@ -49,21 +49,21 @@ def pieces_of(words: Sequence[str], rows: int) -> Pieces:
 def spelt_means(spelling: Tensor, words: Sequence[str]) -> Tensor:
     """(V, dims): what pieces add to each word's own vector, once they have learned; spelling (rows, dims)."""
     pieces = pieces_of(words, len(spelling))
-    return pieces.means(spelling, (1 / pieces.sizes().unsqueeze(1)).to(spelling.dtype))
+    return pieces.sums(spelling).mul_((1 / pieces.sizes().unsqueeze(1)).to(spelling.dtype))
 
 
-class _Means(torch.autograd.Function):
-    """The means of each token's rows. Both ways are sums over rows that are looked up: torch's own way back takes four
-    times as long on a CPU."""
+class _Table(torch.autograd.Function):
+    """Each token's own vector plus the mean of its rows. Both ways are sums over rows that are looked up: torch's own
+    way back takes four times as long on a CPU. Nothing else as large as the table exists meanwhile."""
 
     @staticmethod
-    def forward(ctx: Any, spelling: Tensor, there: Pieces, back: Pieces, shares: Tensor) -> Tensor:
+    def forward(ctx: Any, own: Tensor, spelling: Tensor, there: Pieces, back: Pieces, shares: Tensor) -> Tensor:
         ctx.back, ctx.shares = back, shares
-        return there.means(spelling, shares)
+        return there.sums(spelling).mul_(shares).add_(own)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:  # type: ignore[override]
-        return F.embedding_bag(ctx.back.rows, grad * ctx.shares, ctx.back.starts, mode="sum"), None, None, None
+        return grad, ctx.back.sums(grad, ctx.shares[ctx.back.rows].flatten()), None, None, None
 
 
 class SpelledEmbedding(Embedding):
@@ -86,7 +86,7 @@ class SpelledEmbedding(Embedding):
         if self.known is not None:
             return self.known
         there, back = Pieces(self.rows, self.starts), Pieces(self.tokens, self.token_starts)
-        return self.weight + _Means.apply(self.spelling, there, back, self.shares.to(self.weight.dtype))
+        return _Table.apply(self.weight, self.spelling, there, back, self.shares.to(self.weight.dtype))
 
     def train(self, mode: bool = True) -> "SpelledEmbedding":
         """torch's; the table of eval mode is made once, since nothing learns there."""

@@ -123,7 +123,8 @@ class Transformer(nn.Module):
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Summed nats of the targets (B, T) that aren't IGNORE; the logits of a batch never exist at once."""
         table = self.embedding.table()  # made once for both ends
-        return self.loss_between(F.embedding(ids, table), table, ids, targets)
+        few = self.output is None and self.device.type == "cpu"  # what is read adds its rows to the loss's gradient
+        return self.loss_between(F.embedding(ids, table, sparse=few), table, ids, targets)
 
     def loss_between(self, vectors: Tensor, table: Tensor, ids: Tensor, targets: Tensor) -> Tensor:
         """The same, of what the embedding gives at its two ends: the vectors (B, T, dims) of the ids, and its table."""

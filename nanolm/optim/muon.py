@@ -139,7 +139,7 @@ class MuonOptimizer(AdamOptimizer):
         same: dict[Any, list[Update]] = defaultdict(list)
         for update in updates:
             same[update.change.shape].append(update)
-        stacks = [torch.stack([self.low(update.change) for update in group]) for group in same.values()]
+        stacks = (torch.stack([self.low(update.change) for update in group]) for group in same.values())
         for group, changes in zip(same.values(), shared_out(orthogonalise, stacks), strict=True):
             for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=False):
                 rows, cols = weight.shape

@@ -6,14 +6,14 @@ Alone, the whole is done here. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def shared_out(function: Callable[[Tensor], Tensor], stacks: list[Tensor]) -> Iterator[Tensor]:
+def shared_out(function: Callable[[Tensor], Tensor], stacks: Iterable[Tensor]) -> Iterator[Tensor]:
     """`function` of each stack (n, ...), in their order; of several ranks each does its part of every stack.
 
     A part is on its way to the others while the next is computed. The matrices that come back may be more than n: rows

@@ -208,7 +208,7 @@ class Run:
         if lock is None:
             raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it")
         try:
-            for part in self.folder.glob(".*.part"):  # of a file that was being written when a process was killed
+            for part in (*self.folder.glob(".*.part"), *self.folder.glob(".tmp*")):  # of a file, ours and safetensors'
                 part.unlink()
             yield
         finally:

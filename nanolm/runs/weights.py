@@ -4,6 +4,7 @@ In: a path, named tensors, a note. Out: the same back, or a RunError that names 
 what is stored together is never mixed. Knows no model and no run; runs no code from the file.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nanolm.errors import RunError
-from nanolm.files import write_atomic
+from nanolm.files import atomically
 from nanolm.text import first_line
 
 
@@ -24,7 +25,11 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], note: Any) -> None:
     """Writes `tensors` (moved to the CPU) and the JSON-able `note`, atomically."""
     stored = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"note": note, "sha256": _digest(stored, note)})
-    write_atomic(path, save(stored, {"nanolm": text}))  # one key: safetensors writes several in random order
+    with atomically(path) as aside:
+        try:
+            save_file(stored, aside, {"nanolm": text})  # one key: safetensors writes several in random order
+        except SafetensorError as error:  # what the disk says is only in its words
+            raise OSError(errno.EIO, first_line(error)) from None
 
 
 def read_weights(path: Path, part: str = "") -> tuple[dict[str, Tensor], Any]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from nanolm import plots
 from nanolm.errors import NanolmError
 from nanolm.files import write_atomic
-from nanolm.hardware import peak_memory
+from nanolm.hardware import give_back_memory, peak_memory
 from nanolm.runs.run import BEST, PREVIOUS
 from nanolm.runs.weights import read_weights
 from nanolm.scoring.floor import floor_bpb
@@ -36,7 +36,8 @@ def final_scores(session: Session) -> tuple[Score, Score | None]:
     """The scores of val and test under the best weights, which the model has from here on; None without a test."""
     from_first(None)  # has written them
     setup = session.setup
-    setup.average = None
+    setup.average = setup.optimizer = None
+    give_back_memory()
     setup.model.load_state_dict(read_weights(session.run.folder / BEST)[0])
     val = session.best_val or score_split(session, "val")
     return val, score_split(session, "test") if len(setup.encoded["test"]) else None
