@@ -82,7 +82,9 @@ class Attention(nn.Module):
         if inputs.angles is not None:
             both = rotate(both, inputs.angles)
         q, k = both.transpose(1, 2).split([queries, keys], 1)  # (B, H or K, T, D)
-        v = v.transpose(1, 2).contiguous()
+        v = v.transpose(1, 2)
+        if self.training and x.device.type == "cpu":
+            v = v.contiguous()  # else all of qkv is kept for the way back, of which nothing more is needed
         if columns is not None:
             k, v = columns.put(k, v)  # (B, K, N, D)
         out = dot_product_attention(q, k, v, inputs.mask, inputs.attentions).transpose(1, 2).flatten(2)  # (B, T, dims)

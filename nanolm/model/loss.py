@@ -79,12 +79,13 @@ def _to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b; in one dtype without a pass of its own over `total`, which is as large as the output layer; else
-    some rows at a time, as torch makes a wide copy of them first."""
+    """total += a @ b; in one dtype without a pass of its own over `total`, which is as large as the output layer; else,
+    on a CPU, some rows at a time, as torch makes a wide copy of them first."""
     if total.dtype == a.dtype:
         total.addmm_(a, b)
         return
-    for some, more in zip(total.split(FULL), (a @ b).split(FULL), strict=True):
+    rows = FULL if total.device.type == "cpu" else len(total)
+    for some, more in zip(total.split(rows), (a @ b).split(rows), strict=True):
         some += more
 
 
