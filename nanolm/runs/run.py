@@ -208,7 +208,7 @@ class Run:
         if lock is None:
             raise RunError(f"{self.folder}: another process is training it; wait for its end or stop it")
         try:
-            for part in (*self.folder.glob(".*.part"), *self.folder.glob(".tmp*")):  # of a file, ours and safetensors'
+            for part in (*self.folder.glob(".*.part"), *self.folder.glob(".tmp*")):  # half a file, ours or safetensors'
                 part.unlink()
             yield
         finally:
