@@ -16,7 +16,7 @@ from nanolm.model.config import IGNORE
 
 LOGITS = {"cpu": 2**24, "cuda": 2**27}  # about so many exist at a time
 FULL, SMALL = 512, 128  # rows of a chunk on a CPU: with fewer the output layer's gradient is added up too often
-CACHED = 2**18  # probabilities that stay in a core's cache while they become a gradient
+CACHED = 2**18  # entries that stay in a core's cache, of probabilities while they become a gradient, say
 ALIGNED = {"cuda": 64}  # a GPU multiplies faster where the vocabulary is a multiple of this
 
 
@@ -46,9 +46,9 @@ def _few_shapes(dtype: torch.dtype, device: torch.device) -> bool:
     return device.type == "cpu" and dtype.itemsize < 4
 
 
-def cached_rows(logits: Tensor) -> int:
-    """How many rows of the logits are worked on at a time."""
-    return max(1, CACHED // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+def cached_rows(table: Tensor) -> int:
+    """How many rows of (rows, columns) are worked on at a time."""
+    return max(1, CACHED // table.shape[1]) if table.device.type == "cpu" else len(table)
 
 
 def _aligned(weight: Tensor, bias: Optional[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
@@ -84,7 +84,7 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     if total.dtype == a.dtype:
         total.addmm_(a, b)
         return
-    rows = FULL if total.device.type == "cpu" else len(total)
+    rows = cached_rows(total)
     for some, more in zip(total.split(rows), (a @ b).split(rows), strict=True):
         some += more
 
