@@ -48,6 +48,29 @@ def test_half_weights_are_multiplied_as_they_are(
     assert torch.equal(embedding(torch.arange(7)), embedding.weight.float())
 
 
+@pytest.mark.skipif(not packed.HALVES, reason="products of this kind are for x86")
+def test_half_weights_of_a_model_are_packed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "LARGE", 0)
+    monkeypatch.setattr(packed, "EARLY", 1)
+    model = build({}).float()
+    packed.lay_out(model, half=True)
+    halves = [module for module in model.modules() if isinstance(module, packed.Half)]
+    with torch.inference_mode():
+        for _ in range(2):
+            assert all(half._packed is None for half in halves)
+            halves[0].product(torch.ones(1, halves[0].weight.shape[1]))
+    assert len(halves) > 3 and all(half._packed is not None and half._early is None for half in halves)
+
+
+def test_a_prompt_is_read_without_a_second_copy_of_the_weights() -> None:
+    module = packed.Packed(torch.nn.Linear(512, 512))
+    with torch.inference_mode():
+        prompt = module(torch.ones(1, 5, 512))
+        assert module._packed is None
+        torch.testing.assert_close(module(torch.ones(5, 1, 512)).view(1, 5, 512), prompt)
+    assert module._packed is not None
+
+
 def test_gradients_still_flow() -> None:
     module = packed.Packed(torch.nn.Linear(512, 512))
     module(torch.randn(5, 512)).sum().backward()

@@ -1,5 +1,6 @@
 """Embeddings that know how tokens are spelt: their pieces, the gradient, evaluation, and folding into a plain one."""
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from nanolm.errors import ConfigError, RunError
 from nanolm.files import write_json
 from nanolm.model.config import ModelConfig
 from nanolm.model.layers import Embedding
-from nanolm.model.spelling import SpelledEmbedding, pieces_of, spelt_means
+from nanolm.model.spelling import LENGTHS, SpelledEmbedding, pieces_of, spelt_means
 from nanolm.model.transformer import Transformer
 from nanolm.runs.find import find_run
 from nanolm.runs.run import BEST, Run
@@ -42,6 +43,18 @@ def test_words_have_the_pieces_that_they_are_made_of() -> None:
     assert set(of_word(1)) & set(of_word(2)) >= set(of_word(1)[:4]), "they begin alike"
     assert not set(of_word(3)) & set(of_word(2))
     assert [len(of_word(index)) for index in (4, 5)] == [1, 1], "a letter, and nothing"
+
+
+def test_pieces_are_what_slices_and_crc32_say() -> None:
+    words = [*WORDS, "😀漢é", "ß", "\x02a"]
+    expected, starts = list[int](), list[int]()
+    for word in words:
+        marked = f"\x02{word}\x03"
+        cut = [marked[at : at + size] for size in LENGTHS for at in range(len(marked) - size + 1)] or [marked]
+        starts.append(len(expected))
+        expected += [zlib.crc32(piece.encode("utf-8", "surrogatepass")) % 1000 for piece in cut]
+    pieces = pieces_of(words, 1000)
+    assert (pieces.rows.tolist(), pieces.starts.tolist()) == (expected, starts)
 
 
 def test_a_token_is_its_own_vector_and_the_mean_of_its_pieces() -> None:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,14 +37,43 @@ class Pieces(NamedTuple):
 
 
 def pieces_of(words: Sequence[str], rows: int) -> Pieces:
-    """The pieces of every word between two marks, so that beginnings and ends are unlike middles; at least one each."""
-    found, starts = list[int](), list[int]()
-    for word in words:
-        marked = f"\x02{word}\x03"
-        cut = [marked[at : at + size] for size in LENGTHS for at in range(len(marked) - size + 1)] or [marked]
-        starts.append(len(found))
-        found += [zlib.crc32(piece.encode("utf-8", "surrogatepass")) % rows for piece in cut]
-    return Pieces(torch.tensor(found), torch.tensor(starts))
+    """The pieces of every word between two marks, so that beginnings and ends are unlike middles; at least one each.
+
+    A piece has the row CRC-32 modulo `rows`; its words' pieces come by length, then by place.
+    """
+    marked = [f"\x02{word}\x03" for word in words]
+    lengths = np.array([len(word) for word in marked])
+    begins, hashes = lengths.cumsum() - lengths, _hashes("".join(marked))
+    owners, found = [], []
+    for size in range(2, max(LENGTHS) + 1):
+        count = (lengths - size + 1).clip(0) if size in LENGTHS else (lengths == size).astype(int)  # of the empty word
+        owner = np.arange(len(words)).repeat(count)
+        place = np.arange(len(owner)) + (begins - count.cumsum() + count).repeat(count)
+        owners.append(owner)
+        found.append(hashes[size - 1, place] % rows)
+    owner = np.concatenate(owners)
+    taken = np.concatenate(found)[owner.argsort(kind="stable")].astype(np.int64)
+    sizes = np.bincount(owner, minlength=len(words))
+    return Pieces(torch.from_numpy(taken), torch.from_numpy(sizes.cumsum() - sizes))
+
+
+def _hashes(text: str) -> np.ndarray:
+    """CRC-32 of the UTF-8 of every piece of text, (sizes from 1 on, places where it begins); those beyond its end hold
+    nothing of use."""
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    begins = np.flatnonzero(data & 0xC0 != 0x80)  # of characters
+    widths = np.diff(begins, append=len(data))
+    step = np.array([zlib.crc32(bytes([255 - byte])) ^ 0xFF000000 for byte in range(256)], np.uint32)
+    hashes = np.full(len(begins), 0xFFFFFFFF, np.uint32)
+    found = []
+    for size in range(max(LENGTHS)):
+        last = np.minimum(np.arange(len(begins)) + size, len(begins) - 1)
+        for number in range(widths.max()):
+            there = np.flatnonzero(widths[last] > number)
+            before = hashes[there]
+            hashes[there] = step[(before ^ data[begins[last[there]] + number]) & 255] ^ (before >> 8)
+        found.append(~hashes)
+    return np.array(found)
 
 
 def spelt_means(spelling: Tensor, words: Sequence[str]) -> Tensor:

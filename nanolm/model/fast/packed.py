@@ -5,6 +5,7 @@ computes beside the products with large matrices is in fp32, whatever its weight
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Optional, Union
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanolm.hardware import cpu_has
-from nanolm.model.fast.int8 import FBGEMM, fbgemm
+from nanolm.model.fast.int8 import FBGEMM, fbgemm, pack_all
 from nanolm.model.positions import make_positions
 from nanolm.model.transformer import Transformer
 
@@ -41,7 +42,8 @@ def _scripted() -> Any:
 
 
 class Packed(nn.Module):
-    """x (..., dims) -> x weight' + bias (..., rows); FEW rows by oneDNN, from a second copy of the weights."""
+    """x (..., dims) -> x weight' + bias (..., rows); FEW vectors that are one token each of as many texts by oneDNN, from
+    a second copy of the weights, which many such steps pay for; a prompt, which is read once, doesn't."""
 
     _packed: Optional[Tensor]  # in oneDNN's own order
 
@@ -55,7 +57,8 @@ class Packed(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """What `forward` of a linear map gives."""
-        if x.numel() // x.shape[-1] not in FEW or torch.is_grad_enabled():
+        step = x.dim() < 3 or x.shape[-2] == 1
+        if not step or x.numel() // x.shape[-1] not in FEW or torch.is_grad_enabled():
             return F.linear(x, self.weight, self.bias)
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().contiguous())
@@ -88,6 +91,7 @@ class Half(nn.Module):
         self.register_buffer("_many", None, persistent=False)
         self._early: Optional[Tensor] = self.weight.float()
         self._calls = 0
+        self.together: Sequence[Half] = (self,)  # those of a model, which are packed at once
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
@@ -106,10 +110,16 @@ class Half(nn.Module):
             bias, early = None if self.bias is None else self.bias.float(), self._early  # other threads may be here
             if early is not None and self._calls <= EARLY:
                 return F.linear(x, early, bias)
-            self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.float(), bias)
-            self._early = None
+            pack_all([half for half in self.together if half._packed is None])
         out: Tensor = fbgemm("fp16")(x, self._packed)
         return out
+
+    def pack(self) -> None:
+        """The weights as fbgemm wants them."""
+        bias, early = None if self.bias is None else self.bias.float(), self._early
+        weight = self.weight.float() if early is None else early
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+        self._early = None
 
 
 class HalfEmbedding(Half):
@@ -141,3 +151,6 @@ def lay_out(model: Transformer, half: bool = False) -> None:
             weight.data = weight.data.T.contiguous().T
         if large:
             model.set_submodule(name, (PackedEmbedding if embedding else Packed)(module))
+    halves = [module for module in model.modules() if isinstance(module, Half)]
+    for one in halves:
+        one.together = halves
