@@ -3,7 +3,8 @@
 python benchmarks/parallel.py [--short] [--network] [older checkout]: the ways take turns, a few steps each, every one
 in a process of its own; with an older checkout its two ranks stand beside. --network puts the two ranks on machines of
 their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands ip and tc). Bytes are
-those that the ranks send each other at a step.
+those that the ranks send each other at a step. Two trainings that share nothing stand beside: as they are, and as if each
+had waited for the other at the end of every step, as ranks must, who can hardly reach more than that on these cores.
 """
 
 import csv
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ SHAPE += " tokenizer=word tracking=disabled samples=0 compile=off log_every=1 ev
 FILMS = f"data=movie_plots data.path={MOVIES} data.maxlen=128 tokenizer.minfreq=12"
 LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
 APART = 0  # ranks of no run: two runs instead
+IN_STEP = "2 apart, in step"
 HOSTS = ("nanolm0", "nanolm1")
 
 
@@ -46,8 +49,8 @@ def words(root: Path, optim: str, outputs: Path) -> list[str]:
     return [*f"{SHAPE} {data}".split(), f"optim={optim}", "tokens=10000000", f"outputs={outputs}", *plain]
 
 
-def rate(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tuple[float, float]:
-    """(tokens per second, bytes sent a step) of a training that is stopped after STEPS steps."""
+def rates(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tuple[list[float], float]:
+    """(tokens per second of each step, bytes sent a step) of a training that is stopped after STEPS steps."""
     outputs = Path(tempfile.mkdtemp(dir=place))
     (outputs / "cache").symlink_to(place / f"cache-{root.name}")
     door = ["train.py", *words(root, optim, outputs)]
@@ -79,7 +82,7 @@ def rate(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tupl
     speeds = [float(row["tokens_per_s"]) for row in rows(outputs)[SKIPPED : STEPS + 1]]
     if len(speeds) < STEPS - SKIPPED:
         raise SystemExit(f"{' '.join(commands[0])}: ended early")
-    return statistics.median(speeds), (sent[STEPS] - sent[SKIPPED]) / (STEPS - SKIPPED)
+    return speeds, (sent[STEPS] - sent[SKIPPED]) / (STEPS - SKIPPED)
 
 
 def rows(outputs: Path) -> list[dict[str, str]]:
@@ -123,11 +126,13 @@ def two_hosts() -> Iterator[None]:
             run(f"ip netns del {host}")
 
 
-def apart(optim: str, place: Path) -> tuple[float, float]:
-    """The same of two trainings of one process at once, together."""
+def apart(optim: str, place: Path) -> dict[str, tuple[float, float]]:
+    """The same of two trainings of one process at once, which take the same batches."""
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(rate, ROOT, 1, optim, place, False) for _ in range(2)]
-    return sum(one.result()[0] for one in both), 0.0
+        both = [pool.submit(rates, ROOT, 1, optim, place, False) for _ in range(2)]
+    one, other = (each.result()[0] for each in both)
+    in_step = statistics.median(2 * min(pair) for pair in zip(one, other, strict=False))
+    return {"2 apart": (statistics.median(one) + statistics.median(other), 0.0), IN_STEP: (in_step, 0.0)}
 
 
 def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
@@ -137,11 +142,16 @@ def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
         ways["2 ranks, older"] = (older, 2)
     if not network and (os.cpu_count() or 1) >= 4:
         ways["4 ranks"] = (ROOT, 4)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    found = defaultdict[str, list[tuple[float, float]]](list)
     for _ in range(TURNS):
         for name, (root, ranks) in ways.items():
-            one = apart(optim, place) if ranks == APART else rate(root, ranks, optim, place, network)
-            found[name].append(one)
+            if ranks == APART:
+                results = apart(optim, place)
+            else:
+                speeds, sent = rates(root, ranks, optim, place, network)
+                results = {name: (statistics.median(speeds), sent)}
+            for each, result in results.items():
+                found[each].append(result)
     print(f"\n| {optim} | real tokens/s | ratio, each turn's | MB sent a step |\n|---|---|---|---|")
     for name, figures in found.items():
         ratios = [one[0] / first[0] for one, first in zip(figures, found["1 process"], strict=True)]
