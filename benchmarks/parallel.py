@@ -3,8 +3,8 @@
 python benchmarks/parallel.py [--short] [--network] [older checkout]: the ways take turns, a few steps each, every one
 in a process of its own; with an older checkout its two ranks stand beside. --network puts the two ranks on machines of
 their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands ip and tc). Bytes are
-those that the ranks send each other at a step. Two trainings that share nothing stand beside: as they are, and as if each
-had waited for the other at the end of every step, as ranks must, who can hardly reach more than that on these cores.
+those that the ranks send each other at a step. Two trainings that share nothing stand beside: as they are, and as if
+each had waited for the other at the end of every step, as ranks must, who can hardly reach more on these cores.
 """
 
 import csv

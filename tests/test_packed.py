@@ -59,7 +59,8 @@ def test_half_weights_of_a_model_are_packed_together(monkeypatch: pytest.MonkeyP
         for _ in range(2):
             assert all(half._packed is None for half in halves)
             halves[0].product(torch.ones(1, halves[0].weight.shape[1]))
-    assert len(halves) > 3 and all(half._packed is not None and half._early is None for half in halves)
+    assert len(halves) > 3
+    assert all(half._packed is not None and half._early is None for half in halves)
 
 
 def test_a_prompt_is_read_without_a_second_copy_of_the_weights() -> None:

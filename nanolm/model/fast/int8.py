@@ -88,7 +88,7 @@ class Int8Linear(nn.Module):
     forward = product
 
     def pack(self) -> None:
-        """The weights as fbgemm wants them: its product takes a twentieth of torch._int_mm's time for one row on AVX2."""
+        """The weights as fbgemm wants them: its product takes a twentieth of `torch._int_mm`'s time for a row on AVX2."""
         zeros = torch.zeros(len(self.scale), dtype=torch.long)
         table = torch._make_per_channel_quantized_tensor(self.weight, self.scale.double(), zeros, 0)
         self._packed = torch.ops.quantized.linear_prepack(table, None)
@@ -102,7 +102,7 @@ class Int8Embedding(Int8Linear):
 
 
 def pack_all(modules: Sequence[Any]) -> None:
-    """Calls `pack` of each: fbgemm packs a matrix by one thread, in 5 to 20 ns a weight, so several are packed at once."""
+    """Calls `pack` of each: fbgemm packs a matrix by one thread, in 5 to 20 ns a weight, so several at once here."""
     ignoring = warnings.catch_warnings(action="ignore")  # that torch will drop such tensors one day
     with ignoring, ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(lambda module: module.pack(), modules))

@@ -42,8 +42,8 @@ def _scripted() -> Any:
 
 
 class Packed(nn.Module):
-    """x (..., dims) -> x weight' + bias (..., rows); FEW vectors that are one token each of as many texts by oneDNN, from
-    a second copy of the weights, which many such steps pay for; a prompt, which is read once, doesn't."""
+    """x (..., dims) -> x weight' + bias (..., rows); FEW vectors, each the newest token of a text, by oneDNN, from a
+    second copy of the weights: many such steps pay for it, a prompt, which is read once, doesn't."""
 
     _packed: Optional[Tensor]  # in oneDNN's own order
 
