@@ -88,7 +88,7 @@ class Int8Linear(nn.Module):
     forward = product
 
     def pack(self) -> None:
-        """The weights as fbgemm wants them: its product takes a twentieth of `torch._int_mm`'s time for a row on AVX2."""
+        """The weights as fbgemm wants them, whose product takes a twentieth of `torch._int_mm`'s time on AVX2."""
         zeros = torch.zeros(len(self.scale), dtype=torch.long)
         table = torch._make_per_channel_quantized_tensor(self.weight, self.scale.double(), zeros, 0)
         self._packed = torch.ops.quantized.linear_prepack(table, None)
