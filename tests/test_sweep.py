@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -161,6 +162,20 @@ def test_a_child_without_forkserver(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     child.join()
     children.note_end(child, folder)
     assert Job.read(folder).status == {"state": "failed", "error": "as told"}
+
+
+def _opens(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    globals()["kept"] = tempfile.TemporaryDirectory(dir=folder)
+    assert list(folder.iterdir())
+
+
+def test_a_child_leaves_no_temporary_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "s" / "job"
+    child = children.start(partial(_opens, folder / "tmp"), folder, folder / "log.txt")
+    child.join()
+    assert child.exitcode == 0
+    assert list((folder / "tmp").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 In: a function without arguments and the job's folder. Out: a started process; the folder's status says how it ended.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -80,6 +81,8 @@ def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: M
         if int(environment.get("RANK", "0")) == 0:
             record_failure(folder, error, "interrupted" if isinstance(error, RankGone) else "failed")
         raise SystemExit(1) from None
+    finally:  # what libraries want done at the end, as W&B that its temporary folders go: Python 3.11 leaves it out
+        atexit._run_exitfuncs()
 
 
 def save_when(condition: Callable[[], bool]) -> None:
