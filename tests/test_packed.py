@@ -1,5 +1,8 @@
 """A model laid out for writing has the same weights, names and answers."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from tiny_model import SOME, build, ids
@@ -61,6 +64,20 @@ def test_half_weights_of_a_model_are_packed_together(monkeypatch: pytest.MonkeyP
             halves[0].product(torch.ones(1, halves[0].weight.shape[1]))
     assert len(halves) > 3
     assert all(half._packed is not None and half._early is None for half in halves)
+
+
+@pytest.mark.skipif(not packed.HALVES, reason="products of this kind are for x86")
+def test_weights_go_with_their_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "LARGE", 0)
+    model = build({}).float()
+    packed.lay_out(model, half=True)
+    weight = weakref.ref(model.blocks[0].mlp.up.weight)
+    gc.disable()
+    try:
+        del model
+        assert weight() is None
+    finally:
+        gc.enable()
 
 
 def test_a_prompt_is_read_without_a_second_copy_of_the_weights() -> None:

@@ -14,7 +14,7 @@ from nanolm.decode.beam import Beam
 from nanolm.decode.sample import Sample
 from nanolm.errors import ConfigError
 from nanolm.model.fast import packed, recorded
-from nanolm.model.fast.int8 import FBGEMM, quantize
+from nanolm.model.fast.int8 import FBGEMM, Int8Linear, quantize
 from nanolm.model.fast.recorded import RecordedSteps, ready_to_write
 from nanolm.model.fast.steps import Steps
 from nanolm.model.transformer import Transformer
@@ -75,6 +75,18 @@ def test_steps_are_the_same(pieces: dict[str, Any], kind: str, monkeypatch: pyte
         assert all(recordings(recorded))
     packs = kind.startswith("int8") or (kind == "bf16" and packed.HALVES)
     assert len(recordings(recorded)) == (len(kinds) if packs else 0)
+
+
+@pytest.mark.parametrize("can", sorted({False, FBGEMM}))
+@pytest.mark.parametrize("tied", [True, False])
+def test_int8_weights_that_are_multiplied_are_packed_at_loading(
+    tied: bool, can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanolm.model.fast.int8.FBGEMM", can)
+    model = ready({"tied": tied}, "int8")
+    made = {name: one._packed is not None for name, one in model.named_modules() if isinstance(one, Int8Linear)}
+    assert made.pop("embedding") == (can and tied)
+    assert set(made.values()) == {can}
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8"])

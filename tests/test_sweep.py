@@ -1,5 +1,6 @@
 """Sweeps: names, what is refused, one process at a time, how the cores are shared out."""
 
+import importlib
 import math
 import multiprocessing
 import subprocess
@@ -164,18 +165,19 @@ def test_a_child_without_forkserver(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Job.read(folder).status == {"state": "failed", "error": "as told"}
 
 
-def _opens(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    globals()["kept"] = tempfile.TemporaryDirectory(dir=folder)
-    assert list(folder.iterdir())
+def _imports_wandb(place: Path) -> None:
+    tempfile.tempdir = str(place)
+    importlib.import_module("wandb")
+    assert len(list(place.iterdir())) == 2
 
 
-def test_a_child_leaves_no_temporary_folders(tmp_path: Path) -> None:
-    folder = tmp_path / "s" / "job"
-    child = children.start(partial(_opens, folder / "tmp"), folder, folder / "log.txt")
+def test_a_child_leaves_no_folders_of_wandb(tmp_path: Path) -> None:
+    place, folder = tmp_path / "tmp", tmp_path / "s" / "job"
+    place.mkdir()
+    child = children.start(partial(_imports_wandb, place), folder, folder / "log.txt")
     child.join()
     assert child.exitcode == 0
-    assert list((folder / "tmp").iterdir()) == []
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.slow

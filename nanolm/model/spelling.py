@@ -39,7 +39,7 @@ class Pieces(NamedTuple):
 def pieces_of(words: Sequence[str], rows: int) -> Pieces:
     """The pieces of every word between two marks, so that beginnings and ends are unlike middles; at least one each.
 
-    A piece has the row CRC-32 modulo `rows`; its words' pieces come by length, then by place.
+    A piece has the row CRC-32 modulo `rows`; a word's pieces come by length, then by place.
     """
     marked = [f"\x02{word}\x03" for word in words]
     lengths = np.array([len(word) for word in marked])
@@ -63,6 +63,7 @@ def _hashes(text: str) -> np.ndarray:
     data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     begins = np.flatnonzero(data & 0xC0 != 0x80)  # of characters
     widths = np.diff(begins, append=len(data))
+    # how a byte changes a CRC: zlib tells it of the byte that a CRC of nothing turns into this one
     step = np.array([zlib.crc32(bytes([255 - byte])) ^ 0xFF000000 for byte in range(256)], np.uint32)
     hashes = np.full(len(begins), 0xFFFFFFFF, np.uint32)
     found = []

@@ -3,7 +3,6 @@
 In: a function without arguments and the job's folder. Out: a started process; the folder's status says how it ended.
 """
 
-import atexit
 import multiprocessing
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 from nanolm.errors import NanolmError, RankGone, warn_in_one_line
 from nanolm.sweep.folder import STOP
 from nanolm.sweep.jobs import Job, record_failure
+from nanolm.tracking.wandb import clear_folders
 
 HEAVY = ["nanolm.training.train", "nanolm.cli.door", "nanolm.sweep.launch", "nanolm.generator", "nanolm.training.speed"]
 HEAVY += ["matplotlib.figure", "matplotlib.backends.backend_agg"]  # what `plots.py` imports late
@@ -81,8 +81,8 @@ def _run(work: Callable[[], Any], folder: Path, log: Path | None, environment: M
         if int(environment.get("RANK", "0")) == 0:
             record_failure(folder, error, "interrupted" if isinstance(error, RankGone) else "failed")
         raise SystemExit(1) from None
-    finally:  # what libraries want done at the end, as W&B that its temporary folders go: Python 3.11 leaves it out
-        atexit._run_exitfuncs()
+    finally:
+        clear_folders()
 
 
 def save_when(condition: Callable[[], bool]) -> None:

@@ -7,6 +7,7 @@ What the config leaves open, W&B's own variables say: WANDB_PROJECT, _ENTITY, _N
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -80,6 +81,14 @@ class WandbLogger(Logger):
         self.run.finish(exit_code=status)
         if self.own_process:
             self.wandb.teardown()  # returns once the files are whole; a job of a sweep may end without atexit
+
+
+def clear_folders() -> None:
+    """Takes away the two temporary folders that importing W&B makes, for a process that ends now, and without what
+    Python does at an end: that of a child which was forked."""
+    with suppress(KeyError, AttributeError):  # it wasn't imported; it makes no such folders any more
+        sys.modules["wandb.sdk.data_types._private"].MEDIA_TMP.cleanup()
+        sys.modules["wandb.sdk.artifacts.artifact"].Artifact._TMP_DIR.cleanup()
 
 
 def arguments(config: WandbConfig, run: RunInfo) -> dict[str, Any]:

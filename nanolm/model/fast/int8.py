@@ -6,8 +6,9 @@ would overflow), so that it doesn't matter what else is in the batch; the sums o
 alone goes a shorter way, which rounds it a little finer: from its least entry to its largest.
 """
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Optional, Self
@@ -26,6 +27,7 @@ OPS = {
     "int8_row": "linear_dynamic",
     "fp16": "linear_dynamic_fp16",
 }
+_packing = threading.Lock()  # warnings are the whole process's
 FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, OPS["int8"])  # AVX2
 PACKED = "__torch__.torch.classes.quantized.LinearPackedParamsBase"
 PRODUCTS = f"""
@@ -59,7 +61,7 @@ class Int8Linear(nn.Module):
             whole = (weight.float() / scale[:, None]).round().to(torch.int8)
         self.weight, self.scale = nn.Parameter(whole, requires_grad=False), nn.Parameter(scale, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
-        self._packed: Any = None  # made at the first product, when the weights are those that were loaded
+        self._packed: Any = None  # made once the weights are those that were loaded, at the latest at a product
 
     @classmethod
     def of(cls, module: nn.Linear | nn.Embedding) -> Self:
@@ -101,11 +103,12 @@ class Int8Embedding(Int8Linear):
         return F.embedding(ids, self.weight) * self.scale[ids, None]
 
 
-def pack_all(modules: Sequence[Any]) -> None:
-    """Calls `pack` of each: fbgemm packs a matrix by one thread, in 5 to 20 ns a weight, so several at once here."""
+def pack_all(modules: Iterable[Any]) -> None:
+    """Calls `pack` of those that aren't packed yet, where there is fbgemm. It packs a matrix by one thread, in 5 to 20
+    ns a weight, so several are packed at once."""
     ignoring = warnings.catch_warnings(action="ignore")  # that torch will drop such tensors one day
-    with ignoring, ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(lambda module: module.pack(), modules))
+    with _packing, ignoring, ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(lambda module: module.pack(), [one for one in modules if FBGEMM and one._packed is None]))
 
 
 def quantize(model: nn.Module) -> None:

@@ -5,9 +5,10 @@ computes beside the products with large matrices is in fp32, whatever its weight
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Optional, Union
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ def _scripted() -> Any:
 
 
 class Packed(nn.Module):
-    """x (..., dims) -> x weight' + bias (..., rows); FEW vectors, each the newest token of a text, by oneDNN, from a
+    """x (..., dims) -> x weight' + bias (..., rows); FEW vectors, each the last token of a text, by oneDNN, from a
     second copy of the weights: many such steps pay for it, a prompt, which is read once, doesn't."""
 
     _packed: Optional[Tensor]  # in oneDNN's own order
@@ -87,11 +88,11 @@ class Half(nn.Module):
         bias = getattr(module, "bias", None)
         self.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().bfloat16(), requires_grad=False)
-        self._packed: Any = None  # both are made at the first product that wants them
+        self._packed: Any = None  # for all `together`; both are made at the first product that wants them
         self.register_buffer("_many", None, persistent=False)
         self._early: Optional[Tensor] = self.weight.float()
         self._calls = 0
-        self.together: Sequence[Half] = (self,)  # those of a model, which are packed at once
+        self.together = WeakSet([self])  # those of a model, which are packed at once
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
@@ -110,7 +111,7 @@ class Half(nn.Module):
             bias, early = None if self.bias is None else self.bias.float(), self._early  # other threads may be here
             if early is not None and self._calls <= EARLY:
                 return F.linear(x, early, bias)
-            pack_all([half for half in self.together if half._packed is None])
+            pack_all(self.together)
         out: Tensor = fbgemm("fp16")(x, self._packed)
         return out
 
@@ -127,6 +128,11 @@ class HalfEmbedding(Half):
 
     def forward(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.weight).float()
+
+
+def multiplied(model: Transformer) -> Iterator[nn.Module]:
+    """Its modules without an embedding that is only looked up."""
+    return (one for one in model.modules() if one is not model.embedding or model.output is None)
 
 
 def lay_out(model: Transformer, half: bool = False) -> None:
@@ -151,6 +157,6 @@ def lay_out(model: Transformer, half: bool = False) -> None:
             weight.data = weight.data.T.contiguous().T
         if large:
             model.set_submodule(name, (PackedEmbedding if embedding else Packed)(module))
-    halves = [module for module in model.modules() if isinstance(module, Half)]
+    halves = WeakSet(module for module in multiplied(model) if isinstance(module, Half))
     for one in halves:
         one.together = halves

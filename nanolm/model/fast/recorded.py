@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from nanolm.model.attention import AttentionInputs
 from nanolm.model.cache import Cache, Columns
-from nanolm.model.fast.int8 import FBGEMM, Int8Linear, pack_all
-from nanolm.model.fast.packed import EARLY, Half, lay_out, row_group
+from nanolm.model.fast.int8 import Int8Linear, pack_all
+from nanolm.model.fast.packed import EARLY, Half, lay_out, multiplied, row_group
 from nanolm.model.fast.steps import Steps
 from nanolm.model.positions import places
 from nanolm.model.transformer import Transformer
@@ -169,8 +169,7 @@ def ready_to_write(model: Transformer, recorded: bool = True, half: bool = False
     if model.device.type != "cpu":
         return
     lay_out(model, half)
-    if FBGEMM:
-        pack_all([module for module in model.modules() if isinstance(module, Int8Linear)])
+    pack_all(module for module in multiplied(model) if isinstance(module, Int8Linear))
     for block in model.blocks:
         block.attention.gains = block.attention.both_gains()
     if model.new_cache(1).keys.dtype == torch.float32:
