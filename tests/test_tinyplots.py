@@ -141,7 +141,7 @@ def test_a_slot_that_nothing_fills_is_named() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("n", [300, pytest.param(5_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [300, pytest.param(2_000, marks=pytest.mark.slow)])
 def test_every_plot_has_exactly_one_derivation(n: int, mode: str) -> None:
     for i in range(n):
         draw, made = random.Random(f"0-{i}").random, list[tuple[int, int]]()
