@@ -63,7 +63,7 @@ def _hashes(text: str) -> np.ndarray:
     data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     begins = np.flatnonzero(data & 0xC0 != 0x80)  # of characters
     widths = np.diff(begins, append=len(data))
-    # how a byte changes a CRC: zlib tells it of the byte that a CRC of nothing turns into this one
+    # CRC-32's own table: entry i is what zlib says of the byte 255 - i, but for what it does to every CRC at both ends
     step = np.array([zlib.crc32(bytes([255 - byte])) ^ 0xFF000000 for byte in range(256)], np.uint32)
     hashes = np.full(len(begins), 0xFFFFFFFF, np.uint32)
     found = []

@@ -27,7 +27,7 @@ OPS = {
     "int8_row": "linear_dynamic",
     "fp16": "linear_dynamic_fp16",
 }
-_packing = threading.Lock()  # warnings are the whole process's
+_packing = threading.Lock()  # catch_warnings changes the whole process
 FBGEMM = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, OPS["int8"])  # AVX2
 PACKED = "__torch__.torch.classes.quantized.LinearPackedParamsBase"
 PRODUCTS = f"""
