@@ -104,7 +104,7 @@ class Int8Embedding(Int8Linear):
 
 
 def pack_all(modules: Iterable[Any]) -> None:
-    """Calls `pack` of those that aren't packed yet, where there is fbgemm. It packs a matrix by one thread, in 5 to 20
+    """Calls `pack` of those that aren't packed yet, where there is fbgemm. It packs a matrix by one thread, in 4 to 20
     ns a weight, so several are packed at once."""
     ignoring = warnings.catch_warnings(action="ignore")  # that torch will drop such tensors one day
     with _packing, ignoring, ThreadPoolExecutor(torch.get_num_threads()) as pool:
