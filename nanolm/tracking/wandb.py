@@ -86,7 +86,7 @@ class WandbLogger(Logger):
 def clear_folders() -> None:
     """Takes away the two temporary folders that importing W&B makes, for a process that ends now, and without what
     Python does at an end: that of a child which was forked."""
-    with suppress(KeyError, AttributeError):  # it wasn't imported; it makes no such folders any more
+    with suppress(KeyError, AttributeError, OSError):  # it wasn't imported, or makes no such folders any more
         sys.modules["wandb.sdk.data_types._private"].MEDIA_TMP.cleanup()
         sys.modules["wandb.sdk.artifacts.artifact"].Artifact._TMP_DIR.cleanup()
 

@@ -117,9 +117,8 @@ class Half(nn.Module):
 
     def pack(self) -> None:
         """The weights as fbgemm wants them."""
-        bias, early = None if self.bias is None else self.bias.float(), self._early
-        weight = self.weight.float() if early is None else early
-        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+        bias = None if self.bias is None else self.bias.float()
+        self._packed = torch.ops.quantized.linear_prepack_fp16(self._early, bias)
         self._early = None
 
 
