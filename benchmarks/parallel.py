@@ -17,18 +17,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from timer import MOVIES
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, SKIPPED, TURNS = 6, 2, 3
+STEPS, SKIPPED, TURNS = 14, 2, 3
 SHORT = (3, 1, 1)  # the same with --short
 SHAPE = (
     "model=small model.dims=512 model.heads=8 model.nblocks=3 model.dropout=0 batch_size=64 threads=1 precision=fp32"
 )
 SHAPE += " tokenizer=word tracking=disabled samples=0 compile=off log_every=1 eval_every=100000"
 FILMS = f"data=movie_plots data.path={MOVIES} data.maxlen=128 tokenizer.minfreq=12"
+Step = tuple[int, float]  # tokens, seconds
 LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
 APART = 0  # ranks of no run: two runs instead
 IN_STEP = "2 apart, in step"
@@ -49,8 +51,8 @@ def words(root: Path, optim: str, outputs: Path) -> list[str]:
     return [*f"{SHAPE} {data}".split(), f"optim={optim}", "tokens=10000000", f"outputs={outputs}", *plain]
 
 
-def rates(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tuple[list[float], float]:
-    """(tokens per second of each step, bytes sent a step) of a training that is stopped after STEPS steps."""
+def steps(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tuple[list[Step], float]:
+    """(each step, bytes sent a step) of a training that is stopped after STEPS steps."""
     outputs = Path(tempfile.mkdtemp(dir=place))
     (outputs / "cache").symlink_to(place / f"cache-{root.name}")
     door = ["train.py", *words(root, optim, outputs)]
@@ -61,7 +63,8 @@ def rates(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tup
     else:
         commands = [[*LAUNCH, "--standalone", f"--nproc-per-node={ranks}", *door]]
     env, quiet = os.environ | {"OMP_NUM_THREADS": "1"}, subprocess.DEVNULL
-    processes = [subprocess.Popen(command, cwd=root, env=env, stdout=quiet, stderr=quiet) for command in commands]
+    told = open(outputs / "told.txt", "w+")  # noqa: SIM115: of all processes
+    processes = [subprocess.Popen(command, cwd=root, env=env, stdout=quiet, stderr=told) for command in commands]
     sent: list[int] = []
     try:
         while all(process.poll() is None for process in processes):
@@ -79,10 +82,16 @@ def rates(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tup
             process.terminate()
         for process in processes:
             process.wait(120)
-    speeds = [float(row["tokens_per_s"]) for row in rows(outputs)[SKIPPED : STEPS + 1]]
-    if len(speeds) < STEPS - SKIPPED:
-        raise SystemExit(f"{' '.join(commands[0])}: ended early")
-    return speeds, (sent[STEPS] - sent[SKIPPED]) / (STEPS - SKIPPED)
+    seen = [(int(float(row["tokens"])), float(row["tokens_per_s"])) for row in rows(outputs)[: STEPS + 1]]
+    if len(seen) <= STEPS:
+        raise SystemExit(f"{' '.join(commands[0])}: ended early\n{(outputs / 'told.txt').read_text()}")
+    made = [(now - before, (now - before) / speed) for (before, _), (now, speed) in pairwise(seen)]
+    return made[SKIPPED:], (sent[STEPS] - sent[SKIPPED]) / (STEPS - SKIPPED)
+
+
+def rate(made: list[Step]) -> float:
+    """Tokens per second over all steps, as a whole training has them; those of short rows are slower in ranks."""
+    return sum(tokens for tokens, _ in made) / sum(seconds for _, seconds in made)
 
 
 def rows(outputs: Path) -> list[dict[str, str]]:
@@ -129,10 +138,10 @@ def two_hosts() -> Iterator[None]:
 def apart(optim: str, place: Path) -> dict[str, tuple[float, float]]:
     """The same of two trainings of one process at once, which take the same batches."""
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(rates, ROOT, 1, optim, place, False) for _ in range(2)]
+        both = [pool.submit(steps, ROOT, 1, optim, place, False) for _ in range(2)]
     one, other = (each.result()[0] for each in both)
-    in_step = statistics.median(2 * min(pair) for pair in zip(one, other, strict=False))
-    return {"2 apart": (statistics.median(one) + statistics.median(other), 0.0), IN_STEP: (in_step, 0.0)}
+    in_step = [(2 * tokens, max(mine, its)) for (tokens, mine), (_, its) in zip(one, other, strict=True)]
+    return {"2 apart": (rate(one) + rate(other), 0.0), IN_STEP: (rate(in_step), 0.0)}
 
 
 def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
@@ -148,8 +157,8 @@ def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
             if ranks == APART:
                 results = apart(optim, place)
             else:
-                speeds, sent = rates(root, ranks, optim, place, network)
-                results = {name: (statistics.median(speeds), sent)}
+                made, sent = steps(root, ranks, optim, place, network)
+                results = {name: (rate(made), sent)}
             for each, result in results.items():
                 found[each].append(result)
     print(f"\n| {optim} | real tokens/s | ratio, each turn's | MB sent a step |\n|---|---|---|---|")

@@ -30,17 +30,24 @@ TINY += " data.val=0.15 data.test=0.15 batch_size=6 log_every=1 compile=off prec
 
 
 @contextmanager
-def torchrun(*arguments: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """train.py in two processes; they are gone at the end."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [f"--max-restarts={restarts}", "train.py"]
-    pipe, environment = subprocess.PIPE, os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stderr=pipe, stdout=pipe, text=True)
+def torchrun(*arguments: str, restarts: int = 0, nodes: int = 1) -> Iterator[subprocess.Popen[str]]:
+    """train.py in two processes, as of one machine or of two (`nodes`); they are gone at the end."""
+    where = [["--standalone", "--nproc-per-node=2"]]
+    if nodes == 2:
+        there = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+        where = [[*there, f"--node-rank={number}"] for number in range(nodes)]
+    pipe, environment, processes = subprocess.PIPE, os.environ | {"OMP_NUM_THREADS": "1"}, []
+    for place in where:
+        command = [sys.executable, "-m", "torch.distributed.run", *place, f"--max-restarts={restarts}", "train.py"]
+        command += arguments
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=pipe, stdout=pipe, text=True))
     try:
-        yield process
+        yield processes[0]
     finally:
-        process.terminate()  # torchrun hands it on to the others
-        process.communicate(timeout=100)
+        for process in processes:
+            process.terminate()  # torchrun hands it on to the others
+        for process in processes:
+            process.communicate(timeout=100)
 
 
 def losses(run: Path) -> np.ndarray:
@@ -60,8 +67,8 @@ def wait_for_steps(process: subprocess.Popen[str], outputs: Path, steps: int) ->
     raise AssertionError(process.communicate(timeout=100))
 
 
-def kill_rank(process: subprocess.Popen[str], rank: int) -> None:
-    """SIGKILL for one of torchrun's processes."""
+def rank_of(process: subprocess.Popen[str], rank: int) -> Path:
+    """The place in /proc of one of torchrun's processes."""
     for place in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
@@ -69,21 +76,29 @@ def kill_rank(process: subprocess.Popen[str], rank: int) -> None:
         except OSError:
             continue
         if parent == process.pid and f"RANK={rank}".encode() in variables:
-            os.kill(int(place.name), signal.SIGKILL)
+            return place
+    raise AssertionError(f"no rank {rank}")
+
+
+def kill_rank(process: subprocess.Popen[str], rank: int) -> None:
+    """SIGKILL for one of torchrun's processes."""
+    os.kill(int(rank_of(process, rank).name), signal.SIGKILL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optim", ["adamw", "muon"])
+@pytest.mark.parametrize(("optim", "nodes"), [("adamw", 2), ("muon", 1)])
 def test_two_ranks_train_as_one_process_and_hand_on_to_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str, nodes: int
 ) -> None:
     text, outputs = write_documents(tmp_path / "text.txt", 50), tmp_path / "out"
     words = [*TINY.split(), "model.dropout=0", "accumulate=2", "epochs=1000", f"data.path={text}"]
     words += [f"optim={optim}", f"outputs={outputs}"]
-    with torchrun(*words) as process:
+    with torchrun(*words, nodes=nodes) as process:
         run = wait_for_steps(process, outputs, STEPS)
+        common = (rank_of(process, 0) / "maps").read_text().count("/memfd:")
         process.terminate()
         printed, _ = process.communicate(timeout=100)
+    assert (common > 0) == (nodes == 1 and hasattr(os, "memfd_create"))  # else what they say goes through sockets
     assert printed.count("2 processes") == printed.count("all saved; go on") == 1  # one speaks
     assert Run.open(run).status()["state"] == "interrupted"
     two, config = losses(run), train_config(Run.open(run).config)

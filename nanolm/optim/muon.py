@@ -88,6 +88,7 @@ class MuonOptimizer(AdamOptimizer):
     def __init__(self, *how: Any, dtype: torch.dtype | None = None) -> None:
         super().__init__(*how)
         self.dtype = dtype
+        self.places: dict[int, Tensor | None] = {}  # of what the ranks share out
 
     def new_state(self, group: dict[str, Any], weight: Tensor) -> dict[str, Tensor]:
         if "parts" not in group:
@@ -140,7 +141,7 @@ class MuonOptimizer(AdamOptimizer):
         for update in updates:
             same[update.change.shape].append(update)
         stacks = (torch.stack([self.low(update.change) for update in group]) for group in same.values())
-        for group, changes in zip(same.values(), shared_out(orthogonalise, stacks), strict=True):
+        for group, changes in zip(same.values(), shared_out(orthogonalise, stacks, self.places), strict=True):
             for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=False):
                 rows, cols = weight.shape
                 change = torch.empty_like(weight).copy_(change.mT if rows > cols else change)

@@ -13,26 +13,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def shared_out(function: Callable[[Tensor], Tensor], stacks: Iterable[Tensor]) -> Iterator[Tensor]:
+def shared_out(
+    function: Callable[[Tensor], Tensor], stacks: Iterable[Tensor], places: dict[int, Tensor | None]
+) -> Iterator[Tensor]:
     """`function` of each stack (n, ...), in their order; of several ranks each does its part of every stack.
 
-    A part is on its way to the others while the next is computed. The matrices that come back may be more than n: rows
-    of zeros fill the last rank's part.
+    A part is on its way to the others while the next is computed, or written where they see it. The matrices that come
+    back may be more than n: the last rank's part is filled up. places: memory that is kept from call to call, none yet
+    at the first; a result is good until the next call.
     """
     import torch.distributed as dist
+
+    from nanolm.common_memory import common_memory
 
     if not dist.is_available() or not dist.is_initialized():
         yield from map(function, stacks)
         return
     rank, world_size, sent = dist.get_rank(), dist.get_world_size(), []
-    for stack in stacks:
+    for number, stack in enumerate(stacks):
         size = -(-len(stack) // world_size)
-        part = stack.new_zeros((size, *stack.shape[1:]))
+        shape = (world_size * size, *stack.shape[1:])
+        if number not in places:
+            places[number] = common_memory(shape, stack.dtype) if stack.device.type == "cpu" else None
+        common = places[number]
+        whole = stack.new_zeros(shape) if common is None else common
+        parts = list(whole.chunk(world_size))
         mine = stack[rank * size : (rank + 1) * size]
         if len(mine):
-            part[: len(mine)] = function(mine)
-        whole = stack.new_empty((world_size * size, *stack.shape[1:]))
-        sent.append((whole, dist.all_gather(list(whole.chunk(world_size)), part, async_op=True)))
+            parts[rank][: len(mine)] = function(mine)
+        sent.append((whole, dist.all_gather(parts, parts[rank], async_op=True) if common is None else None))
+    if any(work is None for _, work in sent):
+        dist.barrier()
     for whole, work in sent:
-        work.wait()
+        if work:
+            work.wait()
         yield whole

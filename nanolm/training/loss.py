@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nanolm.model.transformer import Transformer
 from nanolm.training.distributed import connected, wait_for_all, world_size
+from nanolm.training.neighbours import Neighbours, neighbours_of
 
 BUCKET = 4  # MB that are sent together from machine to machine; of torch's 25 the last ones are ready too late
 
@@ -39,6 +40,14 @@ class Loss(nn.Module):
         yield
 
 
+def rank_loss(model: Transformer) -> Loss:
+    """Of one of several ranks: by their common memory where they are on one machine's CPU. Raises RankGone."""
+    wait_for_all()  # one may have read the text long before another
+    with connected():
+        neighbours = neighbours_of(list(model.parameters())) if model.device.type == "cpu" else None
+    return RankLoss(model) if neighbours is None else NeighbourLoss(model, neighbours)
+
+
 class RankLoss(Loss):
     """Of one of several ranks, whose gradients DistributedDataParallel brings together, on a CPU without those of the
     embedding (`BothEnds`). Raises RankGone.
@@ -46,7 +55,6 @@ class RankLoss(Loss):
 
     def __init__(self, model: Transformer) -> None:
         super().__init__(model)
-        wait_for_all()  # one may have read the text long before another
         size = BUCKET if world_size() > int(os.environ.get("LOCAL_WORLD_SIZE", "1")) else None
         how: dict[str, Any] = {"broadcast_buffers": False, "gradient_as_bucket_view": True, "bucket_cap_mb": size}
         with connected(), warnings.catch_warnings():
@@ -66,6 +74,20 @@ class RankLoss(Loss):
             yield
         if self.ends and last:
             self.ends.end_step()
+
+
+class NeighbourLoss(Loss):
+    """Of one of several ranks on a machine, which share memory."""
+
+    def __init__(self, model: Transformer, neighbours: Neighbours) -> None:
+        super().__init__(model)
+        self.neighbours = neighbours
+
+    @contextmanager
+    def one_pass(self, last: bool) -> Iterator[None]:
+        yield
+        if last:
+            self.neighbours.average()
 
 
 class BothEnds(Loss):

@@ -23,7 +23,7 @@ from nanolm.spinning import spin_unless_busy
 from nanolm.tokenizer.base import SPECIALS, Tokenizer
 from nanolm.training.config import TrainConfig
 from nanolm.training.distributed import local_device, rank, world_size
-from nanolm.training.loss import Loss, RankLoss
+from nanolm.training.loss import Loss, rank_loss
 from nanolm.training.output import announced
 
 LONGEST_CONTEXT = 1024  # tokens, where the data chooses
@@ -113,7 +113,7 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     affordable(config.model, len(tokenizer), context, device.type)
     spin_unless_busy()  # from here on no process is forked that would have its threads
     model = Transformer(config.model, len(tokenizer), context, pieces).to(device)
-    loss, optimizer = Loss(model) if world_size() == 1 else RankLoss(model), config.optim.build(model, precision)
+    loss, optimizer = Loss(model) if world_size() == 1 else rank_loss(model), config.optim.build(model, precision)
     setup = Setup(
         config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, loss, optimizer
     )
