@@ -63,8 +63,8 @@ def steps(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tup
     else:
         commands = [[*LAUNCH, "--standalone", f"--nproc-per-node={ranks}", *door]]
     env, quiet = os.environ | {"OMP_NUM_THREADS": "1"}, subprocess.DEVNULL
-    told = open(outputs / "told.txt", "w+")  # noqa: SIM115: of all processes
-    processes = [subprocess.Popen(command, cwd=root, env=env, stdout=quiet, stderr=told) for command in commands]
+    with open(outputs / "told.txt", "w") as told:
+        processes = [subprocess.Popen(command, cwd=root, env=env, stdout=quiet, stderr=told) for command in commands]
     sent: list[int] = []
     try:
         while all(process.poll() is None for process in processes):

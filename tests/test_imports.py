@@ -23,7 +23,7 @@ LEVELS = [
     {"data"},
     {"web", "plots"},
     {"locks"},
-    {"text", "files", "hardware", "spinning", "workers"},
+    {"text", "files", "hardware", "spinning", "workers", "common_memory"},
     {"config"},
     {"errors"},
 ]

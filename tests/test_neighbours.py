@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nanolm import common_memory
-from nanolm.optim.sharing import shared_out
+from nanolm.optim.sharing import deal, shared_out
 from nanolm.training import neighbours
 from nanolm.training.neighbours import Neighbours, sizes
 
@@ -91,16 +92,18 @@ def test_work_is_shared_out_in_common_memory(
 
     monkeypatch.setattr(common_memory, "common_memory", memory)
     stacks = [torch.randn(count, 2, 3), torch.randn(2 * count, 4, 4)]
+    shapes = [(count, 2, 3), (2 * count, 4, 4)]
 
     def twice(rank: int) -> list[Tensor]:
         places: dict[int, Tensor | None] = {}
-        list(shared_out(double, stacks, places))
+        list(shared_out(double, stacks, shapes, places))
         dist.barrier()
-        return [whole.clone() for whole in shared_out(double, [stack + 1 for stack in stacks], places)]
+        again = shared_out(double, [stack + 1 for stack in stacks], shapes, places)
+        return [torch.stack(list(matrices)) for matrices in again]
 
     for found in as_ranks(twice):
         for whole, stack in zip(found, stacks, strict=True):
-            assert torch.equal(whole[: len(stack)], (stack + 1) * 2)
+            assert torch.equal(whole, (stack + 1) * 2)
     assert sum(done) == 2 * 3 * count  # each matrix once a call
 
 
@@ -130,3 +133,13 @@ def test_ranks_of_several_machines_have_none(monkeypatch: pytest.MonkeyPatch) ->
         assert common_memory.common_memory((2, 3), torch.float32) is None  # LOCAL_WORLD_SIZE is 1
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+def test_ranks_get_equal_work(ranks: int) -> None:
+    """Of blocks of 512 dims: 12 square matrices and 9 that cost twice as much."""
+    shapes = [(12, 512, 512), (9, 512, 1365)]
+    dealt = deal(shapes, ranks)
+    assert [sorted(chain(*parts)) for parts in dealt] == [list(range(12)), list(range(9))]
+    work = [len(dealt[0][rank]) * 3 * 512 + len(dealt[1][rank]) * (512 + 2 * 1365) for rank in range(ranks)]
+    assert max(work) < 1.17 * sum(work) / ranks

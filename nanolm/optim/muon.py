@@ -141,8 +141,9 @@ class MuonOptimizer(AdamOptimizer):
         for update in updates:
             same[update.change.shape].append(update)
         stacks = (torch.stack([self.low(update.change) for update in group]) for group in same.values())
-        for group, changes in zip(same.values(), shared_out(orthogonalise, stacks, self.places), strict=True):
-            for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=False):
+        shapes = [(len(group), *shape) for shape, group in same.items()]
+        for group, changes in zip(same.values(), shared_out(orthogonalise, stacks, shapes, self.places), strict=True):
+            for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=True):
                 rows, cols = weight.shape
                 change = torch.empty_like(weight).copy_(change.mT if rows > cols else change)
                 counts: Any = 1 if self.found_inf is None else 1 - self.found_inf

@@ -6,45 +6,71 @@ Alone, the whole is done here. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+SENT = 1 << 20  # bytes that a CPU sends at a time, or one matrix: for the last of them all wait
+
 
 def shared_out(
-    function: Callable[[Tensor], Tensor], stacks: Iterable[Tensor], places: dict[int, Tensor | None]
-) -> Iterator[Tensor]:
-    """`function` of each stack (n, ...), in their order; of several ranks each does its part of every stack.
+    function: Callable[[Tensor], Tensor],
+    stacks: Iterable[Tensor],
+    shapes: Sequence[tuple[int, int, int]],
+    places: dict[int, Tensor | None],
+) -> Iterator[Sequence[Tensor]]:
+    """`function` of each stack (n, rows, cols), in their order; of several ranks each does some matrices of a stack.
 
-    A part is on its way to the others while the next is computed, or written where they see it. The matrices that come
-    back may be more than n: the last rank's part is filled up. places: memory that is kept from call to call, none yet
-    at the first; a result is good until the next call.
+    What is done is on its way to the others while more is computed, or written where they see it. shapes: of all the
+    stacks. places: memory in common, kept from call to call, none yet at the first; what came back is good until a rank
+    calls again.
     """
     import torch.distributed as dist
 
     from nanolm.common_memory import common_memory
 
     if not dist.is_available() or not dist.is_initialized():
-        yield from map(function, stacks)
+        yield from (function(stack).unbind() for stack in stacks)
         return
-    rank, world_size, sent = dist.get_rank(), dist.get_world_size(), []
-    for number, stack in enumerate(stacks):
-        size = -(-len(stack) // world_size)
-        shape = (world_size * size, *stack.shape[1:])
+    rank, world_size, results, sent = dist.get_rank(), dist.get_world_size(), [], []
+    for number, (stack, dealt) in enumerate(zip(stacks, deal(shapes, world_size), strict=True)):
+        size, on_cpu = max(map(len, dealt)), stack.device.type == "cpu"
+        shape = (world_size, size, *stack.shape[1:])
         if number not in places:
-            places[number] = common_memory(shape, stack.dtype) if stack.device.type == "cpu" else None
+            places[number] = common_memory(shape, stack.dtype) if on_cpu else None
         common = places[number]
-        whole = stack.new_zeros(shape) if common is None else common
-        parts = list(whole.chunk(world_size))
-        mine = stack[rank * size : (rank + 1) * size]
-        if len(mine):
-            parts[rank][: len(mine)] = function(mine)
-        sent.append((whole, dist.all_gather(parts, parts[rank], async_op=True) if common is None else None))
-    if any(work is None for _, work in sent):
+        done = stack.new_zeros(shape) if common is None else common
+        together = max(1, SENT // stack[0].nbytes) if on_cpu else size
+        for start in range(0, size, together):
+            piece = slice(start, start + together)
+            mine = dealt[rank][piece]
+            if mine:
+                done[rank, piece][: len(mine)] = function(stack[mine])
+            if common is None:
+                sent.append(dist.all_gather(list(done[:, piece]), done[rank, piece], async_op=True))
+        where = {one: done[of, place] for of, ones in enumerate(dealt) for place, one in enumerate(ones)}
+        results.append([where[one] for one in range(len(stack))])
+    for work in sent:
+        work.wait()
+    if not sent:
         dist.barrier()
-    for whole, work in sent:
-        if work:
-            work.wait()
-        yield whole
+    yield from results
+
+
+def deal(shapes: Sequence[tuple[int, int, int]], ranks: int) -> list[list[list[int]]]:
+    """For each stack the numbers of its matrices that each rank does: equal work for all, by the cost of products.
+
+    The costliest are given away first, each to the rank that has least so far.
+    """
+    costs = [
+        (rows**2 * (rows + 2 * cols), stack, one) for stack, (n, rows, cols) in enumerate(shapes) for one in range(n)
+    ]
+    loads = [0] * ranks
+    dealt: list[list[list[int]]] = [[[] for _ in range(ranks)] for _ in shapes]
+    for cost, stack, one in sorted(costs, key=lambda each: -each[0]):
+        rank = loads.index(min(loads))
+        loads[rank] += cost
+        dealt[stack][rank].append(one)
+    return dealt
