@@ -1,10 +1,11 @@
 """Several processes against one: real tokens per second of training with 1, 2, ... ranks of one thread each.
 
-python benchmarks/parallel.py [--short] [--network] [older checkout]: the ways take turns, a few steps each, every one
-in a process of its own; with an older checkout its two ranks stand beside. --network puts the two ranks on machines of
-their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands ip and tc). Bytes are
-those that the ranks send each other at a step. Two trainings that share nothing stand beside: as they are, and as if
-each had waited for the other at the end of every step, as ranks must, who can hardly reach more on these cores.
+python benchmarks/parallel.py [--short] [--network] [adamw | muon] [older checkout]: the ways take turns, some steps each,
+every one in a process of its own; with an older checkout its two ranks stand beside. --network puts the two ranks on
+machines of their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands ip and
+tc). Bytes are those that go through sockets at a step, of two machines what the first one sends. Two trainings that
+share nothing stand beside: as they are, and as if each had waited for the other at the end of every step, as ranks
+must, who can hardly reach more on these cores.
 """
 
 import csv
@@ -32,6 +33,7 @@ SHAPE += " tokenizer=word tracking=disabled samples=0 compile=off log_every=1 ev
 FILMS = f"data=movie_plots data.path={MOVIES} data.maxlen=128 tokenizer.minfreq=12"
 Step = tuple[int, float]  # tokens, seconds
 LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
+OPTIMIZERS = ("adamw", "muon")
 APART = 0  # ranks of no run: two runs instead
 IN_STEP = "2 apart, in step"
 HOSTS = ("nanolm0", "nanolm1")
@@ -90,7 +92,7 @@ def steps(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tup
 
 
 def rate(made: list[Step]) -> float:
-    """Tokens per second over all steps, as a whole training has them; those of short rows are slower in ranks."""
+    """Tokens per second over all steps, as a whole training has them."""
     return sum(tokens for tokens, _ in made) / sum(seconds for _, seconds in made)
 
 
@@ -176,7 +178,7 @@ def main() -> None:
     if "--short" in arguments:
         STEPS, SKIPPED, TURNS = SHORT
     network = "--network" in arguments
-    older = next((Path(one).resolve() for one in arguments if not one.startswith("-")), None)
+    older = next((Path(one).resolve() for one in arguments if not one.startswith("-") and one not in OPTIMIZERS), None)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for root in filter(None, (ROOT, older)):  # the text is read once, before anything is timed
@@ -188,7 +190,7 @@ def main() -> None:
         print(
             f"\n## Several processes\n\n{os.cpu_count()} cores; {'1 Gbit/s between two' if network else 'one machine'}"
         )
-        for optim in ("adamw", "muon"):
+        for optim in [one for one in OPTIMIZERS if one in arguments] or OPTIMIZERS:
             if network:
                 with two_hosts():
                     compare(optim, older, place, network)

@@ -28,27 +28,37 @@ def common_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
     rank, world_size = dist.get_rank(), dist.get_world_size()
     if not hasattr(os, "memfd_create") or world_size != int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
         return None
-    size, descriptor, name = math.prod(shape), -1, secrets.token_hex(8)
-    if rank == 0:
-        descriptor = os.memfd_create(name)
-        os.ftruncate(descriptor, size * dtype.itemsize)
-    where = [f"/proc/{os.getpid()}/fd/{descriptor}", name]
-    dist.broadcast_object_list(where)
+    nbytes, name = math.prod(shape) * dtype.itemsize, secrets.token_hex(8)
+    descriptor = _made(name, nbytes) if rank == 0 else -1
+    said = [f"/proc/{os.getpid()}/fd/{descriptor}", name]  # by the first rank
+    dist.broadcast_object_list(said)
     if rank > 0:
-        descriptor = _opened(*where)
+        descriptor = _opened(said[0], said[1], nbytes)
     apart = torch.tensor(int(descriptor < 0))
     dist.all_reduce(apart)
     common = None
     if not apart:
-        common = torch.frombuffer(mmap.mmap(descriptor, size * dtype.itemsize), dtype=dtype).view(shape)
+        common = torch.frombuffer(mmap.mmap(descriptor, nbytes), dtype=dtype).view(shape)
     if descriptor >= 0:
         os.close(descriptor)
     return common
 
 
-def _opened(place: str, name: str) -> int:
-    """A descriptor of another process's memory of this name; -1 where it isn't there, as in a container of its own."""
+def _made(name: str, nbytes: int) -> int:
+    """A descriptor of new memory; -1 where the system gives none."""
     try:
-        return os.open(place, os.O_RDWR) if name in os.readlink(place) else -1
+        descriptor = os.memfd_create(name)
+        os.ftruncate(descriptor, nbytes)
+    except OSError:
+        return -1
+    return descriptor
+
+
+def _opened(place: str, name: str, nbytes: int) -> int:
+    """A descriptor of another process's memory; -1 where none of this name and size is there: containers have their own
+    places."""
+    try:
+        known = name in os.readlink(place) and os.stat(place).st_size == nbytes
+        return os.open(place, os.O_RDWR) if known else -1
     except OSError:
         return -1

@@ -112,14 +112,15 @@ def test_memory_of_another_process_is_known_by_its_name() -> None:
     descriptor = os.memfd_create("one")
     os.ftruncate(descriptor, 8)
     place = f"/proc/{os.getpid()}/fd/{descriptor}"
-    again = common_memory._opened(place, "one")
+    again = common_memory._opened(place, "one", 8)
     with mmap.mmap(descriptor, 8) as ours, mmap.mmap(again, 8) as theirs:
         ours[3] = 7
         assert theirs[3] == 7
     os.close(again)
-    assert common_memory._opened(place, "another") == -1  # of a container with the same numbers
+    assert common_memory._opened(place, "another", 8) == -1  # of a container with the same numbers
+    assert common_memory._opened(place, "one", 16) == -1  # of a rank with another model
     os.close(descriptor)
-    assert common_memory._opened(place, "one") == -1
+    assert common_memory._opened(place, "one", 8) == -1
 
 
 @linux

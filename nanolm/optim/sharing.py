@@ -27,6 +27,7 @@ def shared_out(
     stacks. places: memory in common, kept from call to call, none yet at the first; what came back is good until a rank
     calls again.
     """
+    import torch
     import torch.distributed as dist
 
     from nanolm.common_memory import common_memory
@@ -42,19 +43,21 @@ def shared_out(
             places[number] = common_memory(shape, stack.dtype) if on_cpu else None
         common = places[number]
         done = stack.new_zeros(shape) if common is None else common
-        together = max(1, SENT // stack[0].nbytes) if on_cpu else size
+        together = max(1, SENT // stack[0].nbytes) if on_cpu and common is None else size
         for start in range(0, size, together):
             piece = slice(start, start + together)
             mine = dealt[rank][piece]
             if mine:
-                done[rank, piece][: len(mine)] = function(stack[mine])
+                done[rank, piece][: len(mine)] = function(
+                    torch.stack([stack[one] for one in mine])
+                )  # no index that a GPU waits for
             if common is None:
                 sent.append(dist.all_gather(list(done[:, piece]), done[rank, piece], async_op=True))
         where = {one: done[of, place] for of, ones in enumerate(dealt) for place, one in enumerate(ones)}
         results.append([where[one] for one in range(len(stack))])
     for work in sent:
         work.wait()
-    if not sent:
+    if any(place is not None for place in places.values()):
         dist.barrier()
     yield from results
 
