@@ -1,11 +1,11 @@
 """Several processes against one: real tokens per second of training with 1, 2, ... ranks of one thread each.
 
-python benchmarks/parallel.py [--short] [--network] [adamw | muon] [older checkout]: the ways take turns, some steps each,
-every one in a process of its own; with an older checkout its two ranks stand beside. --network puts the two ranks on
-machines of their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands ip and
-tc). Bytes are those that go through sockets at a step, of two machines what the first one sends. Two trainings that
-share nothing stand beside: as they are, and as if each had waited for the other at the end of every step, as ranks
-must, who can hardly reach more on these cores.
+python benchmarks/parallel.py [--short] [--network] [adamw | muon] [older checkout]: the ways take turns, some steps
+each, every one in a process of its own; with an older checkout its two ranks stand beside. --network puts the two
+ranks on machines of their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands
+ip and tc). Bytes are those that go through sockets at a step, of two machines what the first one sends. Two trainings
+that share nothing stand beside: as they are, and as if each had waited for the other at the end of every step, as
+ranks must, who can hardly reach more on these cores.
 """
 
 import csv
