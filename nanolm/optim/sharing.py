@@ -46,11 +46,9 @@ def shared_out(
         together = max(1, SENT // stack[0].nbytes) if on_cpu and common is None else size
         for start in range(0, size, together):
             piece = slice(start, start + together)
-            mine = dealt[rank][piece]
+            mine = [stack[one] for one in dealt[rank][piece]]  # by no tensor of places, which a GPU would wait for
             if mine:
-                done[rank, piece][: len(mine)] = function(
-                    torch.stack([stack[one] for one in mine])
-                )  # no index that a GPU waits for
+                done[rank, piece][: len(mine)] = function(torch.stack(mine))
             if common is None:
                 sent.append(dist.all_gather(list(done[:, piece]), done[rank, piece], async_op=True))
         where = {one: done[of, place] for of, ones in enumerate(dealt) for place, one in enumerate(ones)}
