@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def common_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
-    """Zeros of `shape`; None where the ranks are on several machines, or one can't open the first one's memory.
+    """Zeros of `shape`; None where the ranks are on several machines, or the first one's memory can't be had.
 
     Every rank must call it, and wait for the others between writing and what they read of it.
     """

@@ -21,11 +21,12 @@ from nanolm.training import neighbours
 from nanolm.training.neighbours import Neighbours, sizes
 
 RANKS = 3
+Ranks = Callable[[Callable[[int], list[Tensor]]], list[list[Tensor]]]
 linux = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
 
 
 @pytest.fixture
-def as_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[Tensor]]], list[list[Tensor]]]:
+def as_ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     """What a function returns on each of RANKS ranks at once."""
     here, meeting = threading.local(), threading.Barrier(RANKS, timeout=20)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
@@ -44,9 +45,7 @@ def as_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[
     return run
 
 
-def test_gradients_are_the_mean_of_all_ranks(
-    as_ranks: Callable[[Callable[[int], list[Tensor]]], list[list[Tensor]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_are_the_mean_of_all_ranks(as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit the same on each, step after step, in blocks that reach over several of them."""
     monkeypatch.setattr(neighbours, "BLOCK", 50)
     shapes = [(7, 30), (5,), (1,), (40,), (16, 4)]
@@ -74,11 +73,7 @@ def test_gradients_are_the_mean_of_all_ranks(
 
 
 @pytest.mark.parametrize("count", [1, 4, 6])
-def test_work_is_shared_out_in_common_memory(
-    as_ranks: Callable[[Callable[[int], list[Tensor]]], list[list[Tensor]]],
-    monkeypatch: pytest.MonkeyPatch,
-    count: int,
-) -> None:
+def test_work_is_shared_out_in_common_memory(as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Each rank does a part of every stack, and has the whole, also at the next call with the same places."""
     common, asked, done = dict[tuple[int, ...], Tensor](), threading.Lock(), list[int]()
 
