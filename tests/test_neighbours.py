@@ -1,4 +1,4 @@
-"""Ranks on one machine: the memory that they have in common, and what they add up and share out in it.
+"""Ranks on one machine: the memory that they have in common, and the model in it; and what ranks share out.
 
 Threads take the part of processes here; test_parallel has real ones.
 """
@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,11 +16,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nanolm import common_memory
-from nanolm.optim.sharing import deal, shared_out
+from nanolm.config import build
+from nanolm.model.config import ModelConfig
+from nanolm.model.transformer import Transformer
+from nanolm.optim import sharing
+from nanolm.optim.optimizer import AdamOptimizer
+from nanolm.optim.sharing import cost_of, deal, shared_out
 from nanolm.training import neighbours
-from nanolm.training.neighbours import Neighbours, sizes
+from nanolm.training.neighbours import Neighbours, lasting, room_for
 
 RANKS = 3
+STEPS, LIMIT = 4, 100.0
 Ranks = Callable[[Callable[[int], list[Tensor]]], list[list[Tensor]]]
 linux = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
 
@@ -29,7 +35,7 @@ linux = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux"
 def as_ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     """What a function returns on each of RANKS ranks at once."""
     here, meeting = threading.local(), threading.Barrier(RANKS, timeout=20)
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "is_initialized", lambda: hasattr(here, "rank"))
     monkeypatch.setattr(dist, "get_rank", lambda: here.rank)
     monkeypatch.setattr(dist, "get_world_size", lambda: RANKS)
     monkeypatch.setattr(dist, "barrier", meeting.wait)
@@ -45,61 +51,85 @@ def as_ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     return run
 
 
-def test_gradients_are_the_mean_of_all_ranks(as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the bit the same on each, step after step, in blocks that reach over several of them."""
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+def test_ranks_with_one_model_in_common_train_as_one_process(
+    as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Each moves a part of the weights; the first one's are those of all from the beginning."""
     monkeypatch.setattr(neighbours, "BLOCK", 50)
-    shapes = [(7, 30), (5,), (1,), (40,), (16, 4)]
-    torch.manual_seed(0)
-    given = torch.randn(2, RANKS, sum(torch.Size(shape).numel() for shape in shapes))
-    alike = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
-    memory = torch.zeros(RANKS, sum(sizes(alike)))
+    config = build("optim", {"name": name})
 
-    def two_steps(rank: int) -> list[Tensor]:
-        parameters = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
-        ours, found = Neighbours(parameters, memory), []
-        for step in given:
-            cut = step[rank].split([one.numel() for one in parameters])
-            for number, (parameter, values) in enumerate(zip(parameters, cut, strict=True)):
-                parameter.grad = None if number == 3 and rank == 1 else values.view_as(parameter).clone()
+    def parts(seed: int) -> tuple[list[nn.Parameter], AdamOptimizer]:
+        torch.manual_seed(seed)
+        model = Transformer(ModelConfig(dims=16, heads=2, nblocks=2, context=8), 30, 8)
+        optimizer = config.build(model)
+        assert set(optimizer.state) == set(model.parameters())
+        return list(optimizer.state), optimizer
+
+    alone, optimizer = parts(0)
+    given = [[[size * torch.randn_like(one) for one in alone] for _ in range(RANKS)] for size in range(1, STEPS + 1)]
+    given[1][1][3].zero_()
+    norms = []
+    for step in given:
+        for place, parameter in enumerate(alone):
+            parameter.grad = torch.stack([gradients[place] for gradients in step]).mean(0)
+        norms.append(nn.utils.clip_grad_norm_(alone, LIMIT))
+        optimizer.step()
+    assert min(norms) < LIMIT < max(norms)
+    ranks, memory = [parts(rank) for rank in range(RANKS)], torch.zeros(room_for(optimizer, RANKS))
+
+    def train(rank: int) -> list[Tensor]:
+        parameters, own = ranks[rank]
+        ours, found, moved = Neighbours(own, memory), [], set[int]()
+        for number, step in enumerate(given):
+            for place, (parameter, values) in enumerate(zip(parameters, step[rank], strict=True)):
+                parameter.grad = None if (number, rank, place) == (1, 1, 3) else values.clone()
             ours.average()
-            found.append(torch.cat([one.grad.flatten() for one in parameters if one.grad is not None]))
-        return found
+            moved |= {place for place, parameter in enumerate(parameters) if parameter.grad is not None}
+            found.append(ours.clip(LIMIT))
+            own.step()
+            dist.barrier()
+            own.zero_grad()
+        return [torch.stack(found), torch.tensor(sorted(moved)), *lasting(own)]
 
-    results = as_ranks(two_steps)
-    places = [torch.Size(shape).numel() for shape in shapes]
-    given[:, 1, sum(places[:3]) : sum(places[:4])] = 0  # which rank 1 had no gradient of
-    torch.testing.assert_close(torch.stack(results[0]), given.mean(1))
-    assert all(torch.equal(one, first) for other in results for one, first in zip(other, results[0], strict=True))
+    results = as_ranks(train)
+    assert sorted(torch.cat([moved for _, moved, *_ in results]).tolist()) == list(range(len(alone)))
+    for found, moved, *kept in results:
+        assert len(moved)
+        torch.testing.assert_close(found, torch.stack(norms))
+        torch.testing.assert_close(kept, lasting(optimizer), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 4, 6])
-def test_work_is_shared_out_in_common_memory(as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Each rank does a part of every stack, and has the whole, also at the next call with the same places."""
-    common, asked, done = dict[tuple[int, ...], Tensor](), threading.Lock(), list[int]()
+@pytest.mark.parametrize("sent", [1, 1 << 20])
+def test_work_is_shared_out(as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch, count: int, sent: int) -> None:
+    """Each rank does a part of every stack, sends it in pieces of `sent` bytes, and has the whole."""
+    here, meeting, said = threading.local(), threading.Barrier(RANKS, timeout=20), dict[tuple[int, int], Tensor]()
 
-    def memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        with asked:
-            return common.setdefault(shape, torch.zeros(shape, dtype=dtype))
+    def all_gather(outputs: list[Tensor], own: Tensor, async_op: bool) -> SimpleNamespace:
+        here.calls = call = getattr(here, "calls", 0) + 1
+        said[call, dist.get_rank()] = own
+
+        def wait() -> None:
+            meeting.wait()
+            for rank, output in enumerate(outputs):
+                output.copy_(said[call, rank])
+
+        return SimpleNamespace(wait=wait)
 
     def double(part: Tensor) -> Tensor:
         done.append(len(part))
         return part * 2
 
-    monkeypatch.setattr(common_memory, "common_memory", memory)
+    done = list[int]()
+    monkeypatch.setattr(dist, "all_gather", all_gather)
+    monkeypatch.setattr(sharing, "SENT", sent)
     stacks = [torch.randn(count, 2, 3), torch.randn(2 * count, 4, 4)]
     shapes = [(count, 2, 3), (2 * count, 4, 4)]
-
-    def twice(rank: int) -> list[Tensor]:
-        places: dict[int, Tensor | None] = {}
-        list(shared_out(double, stacks, shapes, places))
-        dist.barrier()
-        again = shared_out(double, [stack + 1 for stack in stacks], shapes, places)
-        return [torch.stack(list(matrices)) for matrices in again]
-
-    for found in as_ranks(twice):
+    for found in as_ranks(lambda rank: [torch.stack(list(one)) for one in shared_out(double, stacks, shapes)]):
         for whole, stack in zip(found, stacks, strict=True):
-            assert torch.equal(whole, (stack + 1) * 2)
-    assert sum(done) == 2 * 3 * count  # each matrix once a call
+            assert torch.equal(whole, stack * 2)
+    assert sum(done) == 3 * count  # each matrix once
 
 
 @linux
@@ -134,8 +164,7 @@ def test_ranks_of_several_machines_have_none(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 def test_ranks_get_equal_work(ranks: int) -> None:
     """Of blocks of 512 dims: 12 square matrices and 9 that cost twice as much."""
-    shapes = [(12, 512, 512), (9, 512, 1365)]
-    dealt = deal(shapes, ranks)
-    assert [sorted(chain(*parts)) for parts in dealt] == [list(range(12)), list(range(9))]
-    work = [len(dealt[0][rank]) * 3 * 512 + len(dealt[1][rank]) * (512 + 2 * 1365) for rank in range(ranks)]
+    costs = [cost_of(512, 512)] * 12 + [cost_of(512, 1365)] * 9
+    owners = deal(costs, ranks)
+    work = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == rank) for rank in range(ranks)]
     assert max(work) < 1.17 * sum(work) / ranks

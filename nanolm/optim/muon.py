@@ -15,7 +15,7 @@ from nanolm.model.config import BASE_DIMS
 from nanolm.optim.base import MATRICES, KindsConfig, adam_groups
 from nanolm.optim.optimizer import AdamOptimizer
 from nanolm.optim.orthogonal import even_rows, orthogonalise
-from nanolm.optim.sharing import shared_out
+from nanolm.optim.sharing import cost_of, shared_out
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,6 @@ class MuonOptimizer(AdamOptimizer):
     def __init__(self, *how: Any, dtype: torch.dtype | None = None) -> None:
         super().__init__(*how)
         self.dtype = dtype
-        self.places: dict[int, Tensor | None] = {}  # of what the ranks share out
 
     def new_state(self, group: dict[str, Any], weight: Tensor) -> dict[str, Tensor]:
         if "parts" not in group:
@@ -97,6 +96,11 @@ class MuonOptimizer(AdamOptimizer):
         if group.get("row_beta2") is not None:
             state["row_squares"] = weight.detach().new_zeros(len(weight), 1)
         return state
+
+    def cost(self, group: dict[str, Any], weight: Tensor) -> int:
+        if "parts" not in group:
+            return super().cost(group, weight)
+        return sum(cost_of(*sorted((part, weight.shape[1]))) for part in group["parts"])
 
     def step(self) -> None:
         import torch
@@ -142,7 +146,8 @@ class MuonOptimizer(AdamOptimizer):
             same[update.change.shape].append(update)
         stacks = (torch.stack([self.low(update.change) for update in group]) for group in same.values())
         shapes = [(len(group), *shape) for shape, group in same.items()]
-        for group, changes in zip(same.values(), shared_out(orthogonalise, stacks, shapes, self.places), strict=True):
+        done = map(orthogonalise, stacks) if self.parted else shared_out(orthogonalise, stacks, shapes)
+        for group, changes in zip(same.values(), done, strict=True):
             for (weight, _, lr, squares, beta2), change in zip(group, changes, strict=True):
                 rows, cols = weight.shape
                 change = torch.empty_like(weight).copy_(change.mT if rows > cols else change)

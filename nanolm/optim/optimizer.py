@@ -23,12 +23,17 @@ class AdamOptimizer:
     ) -> None:
         self.param_groups, self.betas, self.eps, self.decoupled = groups, betas, eps, decoupled
         self.found_inf: Tensor | None = None  # 1.0, on the device, at a step that must change nothing
+        self.parted = False  # whether each of several ranks has the gradients of other parameters, or all the same
         self.state = {weight: self.new_state(group, weight) for group in groups for weight in group["params"]}
 
     def new_state(self, group: dict[str, Any], weight: Tensor) -> dict[str, Tensor]:
         """What is remembered of a parameter before its first step."""
         zeros = weight.detach().new_zeros
         return {"step": zeros(()), "exp_avg": zeros(weight.shape), "exp_avg_sq": zeros(weight.shape)}
+
+    def cost(self, group: dict[str, Any], weight: Tensor) -> int:
+        """Of a step of one parameter, in multiplications of matrices that take as long."""
+        return 40 * weight.numel()
 
     def step(self) -> None:
         """Moves every parameter that has a gradient."""
@@ -72,6 +77,12 @@ class AdamOptimizer:
         """Forgets all gradients."""
         for weight in self.state:
             weight.grad = None
+
+    def reset(self) -> None:
+        """Forgets all steps."""
+        for state in self.state.values():
+            for tensor in state.values():
+                tensor.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered, by the place of each parameter among all of the groups, as in torch."""

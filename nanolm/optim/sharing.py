@@ -7,6 +7,7 @@ Alone, the whole is done here. Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,62 +17,48 @@ SENT = 1 << 20  # bytes that a CPU sends at a time, or one matrix: for the last 
 
 
 def shared_out(
-    function: Callable[[Tensor], Tensor],
-    stacks: Iterable[Tensor],
-    shapes: Sequence[tuple[int, int, int]],
-    places: dict[int, Tensor | None],
+    function: Callable[[Tensor], Tensor], stacks: Iterable[Tensor], shapes: Sequence[tuple[int, int, int]]
 ) -> Iterator[Sequence[Tensor]]:
     """`function` of each stack (n, rows, cols), in their order; of several ranks each does some matrices of a stack.
 
-    What is done is on its way to the others while more is computed, or written where they see it. shapes: of all the
-    stacks. places: memory in common, kept from call to call, none yet at the first; what came back is good until a rank
-    calls again.
+    What is done is on its way to the others while more is computed. shapes: of all the stacks.
     """
     import torch
     import torch.distributed as dist
-
-    from nanolm.common_memory import common_memory
 
     if not dist.is_available() or not dist.is_initialized():
         yield from (function(stack).unbind() for stack in stacks)
         return
     rank, world_size, results, sent = dist.get_rank(), dist.get_world_size(), [], []
-    for number, (stack, dealt) in enumerate(zip(stacks, deal(shapes, world_size), strict=True)):
+    owners = iter(deal([cost_of(*shape) for n, *shape in shapes for _ in range(n)], world_size))
+    for stack in stacks:
+        of = list(islice(owners, len(stack)))
+        dealt = [[one for one, owner in enumerate(of) if owner == each] for each in range(world_size)]
         size, on_cpu = max(map(len, dealt)), stack.device.type == "cpu"
-        shape = (world_size, size, *stack.shape[1:])
-        if number not in places:
-            places[number] = common_memory(shape, stack.dtype) if on_cpu else None
-        common = places[number]
-        done = stack.new_zeros(shape) if common is None else common
-        together = max(1, SENT // stack[0].nbytes) if on_cpu and common is None else size
+        done = stack.new_zeros(world_size, size, *stack.shape[1:])
+        together = max(1, SENT // stack[0].nbytes) if on_cpu else size
         for start in range(0, size, together):
             piece = slice(start, start + together)
             mine = [stack[one] for one in dealt[rank][piece]]  # by no tensor of places, which a GPU would wait for
             if mine:
                 done[rank, piece][: len(mine)] = function(torch.stack(mine))
-            if common is None:
-                sent.append(dist.all_gather(list(done[:, piece]), done[rank, piece], async_op=True))
-        where = {one: done[of, place] for of, ones in enumerate(dealt) for place, one in enumerate(ones)}
+            sent.append(dist.all_gather(list(done[:, piece]), done[rank, piece], async_op=True))
+        where = {one: done[each, place] for each, ones in enumerate(dealt) for place, one in enumerate(ones)}
         results.append([where[one] for one in range(len(stack))])
     for work in sent:
         work.wait()
-    if any(place is not None for place in places.values()):
-        dist.barrier()
     yield from results
 
 
-def deal(shapes: Sequence[tuple[int, int, int]], ranks: int) -> list[list[list[int]]]:
-    """For each stack the numbers of its matrices that each rank does: equal work for all, by the cost of products.
+def cost_of(rows: int, cols: int) -> int:
+    """Of a matrix made orthogonal, in multiplications: what its products have in common."""
+    return rows**2 * (rows + 2 * cols)
 
-    The costliest are given away first, each to the rank that has least so far.
-    """
-    costs = [
-        (rows**2 * (rows + 2 * cols), stack, one) for stack, (n, rows, cols) in enumerate(shapes) for one in range(n)
-    ]
-    loads = [0] * ranks
-    dealt: list[list[list[int]]] = [[[] for _ in range(ranks)] for _ in shapes]
-    for cost, stack, one in sorted(costs, key=lambda each: -each[0]):
-        rank = loads.index(min(loads))
-        loads[rank] += cost
-        dealt[stack][rank].append(one)
-    return dealt
+
+def deal(costs: Sequence[int], ranks: int) -> list[int]:
+    """The rank that does each: equal work for all. The costliest are given away first, to whom has least so far."""
+    loads, owners = [0] * ranks, [0] * len(costs)
+    for one in sorted(range(len(costs)), key=lambda one: -costs[one]):
+        owners[one] = loads.index(min(loads))
+        loads[owners[one]] += costs[one]
+    return owners

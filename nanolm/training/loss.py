@@ -1,7 +1,7 @@
 """The loss of a batch as training takes it: in one process, or on one of several ranks that share a step.
 
 In: ids and targets. Out: summed nats; of several ranks, gradients that are the mean over all of them once the backward
-pass of a step's last batch has ended. Knows no optimizer and no run.
+pass of a step's last batch has ended, of neighbours each has a part of. Knows no run.
 """
 
 import os
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nanolm.model.transformer import Transformer
+from nanolm.optim.optimizer import AdamOptimizer
 from nanolm.training.distributed import connected, wait_for_all, world_size
 from nanolm.training.neighbours import Neighbours, neighbours_of
 
@@ -39,12 +40,19 @@ class Loss(nn.Module):
         """Around forward and backward of a batch; last: of its step."""
         yield
 
+    def clip(self, limit: float) -> Tensor:
+        """Scales the whole gradient to a norm of at most `limit`; returns the norm before it."""
+        return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
-def rank_loss(model: Transformer) -> Loss:
+    def end_step(self) -> None:
+        """After the weights have been moved."""
+
+
+def rank_loss(model: Transformer, optimizer: AdamOptimizer) -> Loss:
     """Of one of several ranks: by their common memory where they are on one machine's CPU. Raises RankGone."""
     wait_for_all()  # one may have read the text long before another
     with connected():
-        neighbours = neighbours_of(list(model.parameters())) if model.device.type == "cpu" else None
+        neighbours = neighbours_of(optimizer) if model.device.type == "cpu" else None
     return RankLoss(model) if neighbours is None else NeighbourLoss(model, neighbours)
 
 
@@ -77,7 +85,7 @@ class RankLoss(Loss):
 
 
 class NeighbourLoss(Loss):
-    """Of one of several ranks on a machine, which share memory."""
+    """Of one of several ranks on a machine, which has the gradients of its part of the parameters only."""
 
     def __init__(self, model: Transformer, neighbours: Neighbours) -> None:
         super().__init__(model)
@@ -88,6 +96,12 @@ class NeighbourLoss(Loss):
         yield
         if last:
             self.neighbours.average()
+
+    def clip(self, limit: float) -> Tensor:
+        return self.neighbours.clip(limit)
+
+    def end_step(self) -> None:
+        dist.barrier()  # all parts are moved
 
 
 class BothEnds(Loss):

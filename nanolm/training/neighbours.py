@@ -1,55 +1,101 @@
-"""Ranks on one machine: their gradients lie in memory that all of them see, and each adds up a part of them in place.
+"""Ranks on one machine have one model and one optimizer, in memory that all see; each moves a part of the weights.
 
-In: the parameters of a model on a CPU. Out: their gradients, the mean over all ranks, on each the same to the bit. What
-is sent through sockets instead takes five times as long, of the cores that train.
+In: the optimizer of a model on a CPU. Out: at each step the mean gradient of this rank's part, and no other's, so that
+the optimizer moves those alone. Nothing is sent: through sockets the gradients alone take five times as long, of the
+cores that train (the idea is ZeRO's, https://arxiv.org/abs/1910.02054).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from nanolm.common_memory import common_memory
+from nanolm.optim.optimizer import AdamOptimizer
+from nanolm.optim.sharing import deal
 
 BLOCK = 1 << 16  # numbers that are added up together, and stay in a core's cache
-LINE = 16  # numbers of a line of the cache, at which each gradient begins
+LINE = 16  # numbers of a line of the cache, at which each tensor begins
 
 
 class Neighbours:
-    """memory: (ranks, numbers) of fp32; a row holds the gradients of one rank, in the order of the parameters."""
+    """memory: of `room_for` numbers, zeros in fp32; the first rank's weights are those of all from here on.
 
-    def __init__(self, parameters: Sequence[nn.Parameter], memory: Tensor) -> None:
-        self.parameters, self.memory = parameters, memory
-        places = memory[dist.get_rank()].split(sizes(parameters))
-        self.own = [place[: one.numel()].view_as(one) for place, one in zip(places, parameters, strict=True)]
+    Whoever changes weights outside of a step, as by loading, must do so on all ranks alike.
+    """
+
+    def __init__(self, optimizer: AdamOptimizer, memory: Tensor) -> None:
+        self.rank, ranks = dist.get_rank(), dist.get_world_size()
+        self.parameters = list(optimizer.state)
+        costs = [optimizer.cost(group, one) for group in optimizer.param_groups for one in group["params"]]
+        self.is_own = [owner == self.rank for owner in deal(costs, ranks)]
+        places = _places(memory, [memory[:ranks], *lasting(optimizer), *self.parameters * ranks])
+        self.norms = next(places)  # of each rank's part of the gradient
+        for parameter in self.parameters:
+            place = next(places)
+            if self.rank == 0:
+                place.copy_(parameter.detach())
+            parameter.data = place
+        for state in optimizer.state.values():
+            for name in state:
+                state[name] = next(places)
+        self.gradients = [[next(places) for _ in self.parameters] for _ in range(ranks)]
+        optimizer.parted = True
+        dist.barrier()  # the weights are there
 
     def average(self) -> None:
-        """Makes each gradient the mean over all ranks, each of which must call it."""
-        for parameter, own in zip(self.parameters, self.own, strict=True):
+        """Makes the gradient of each parameter of this rank the mean over all ranks; every one of them must call it."""
+        for parameter, place in zip(self.parameters, self.gradients[self.rank], strict=True):
             if parameter.grad is None:
-                own.zero_()
+                place.zero_()
             else:
-                own.copy_(parameter.grad)
-            parameter.grad = own
+                place.copy_(parameter.grad)
+            parameter.grad = None
         dist.barrier()  # all gradients are there
-        ranks = dist.get_world_size()
-        for block in self.memory.tensor_split(ranks, dim=1)[dist.get_rank()].split(BLOCK, dim=1):
-            first, *others = block
-            for other in others:
-                first.add_(other)
-            first.div_(ranks)
-            for other in others:
-                other.copy_(first)
-        dist.barrier()  # all parts are done
+        for parameter, is_own, *places in zip(self.parameters, self.is_own, *self.gradients, strict=True):
+            if is_own:
+                for first, *others in zip(*(place.view(-1).split(BLOCK) for place in places), strict=True):
+                    for other in others:
+                        first.add_(other)
+                    first.div_(len(places))
+                parameter.grad = places[0]
+
+    def clip(self, limit: float) -> Tensor:
+        """Scales the whole gradient to a norm of at most `limit`, each rank its part; returns the norm before it."""
+        own = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.norms[self.rank] = nn.utils.get_total_norm(own)
+        dist.barrier()  # all norms are there
+        norm = self.norms.norm()
+        if norm > limit:
+            torch._foreach_mul_(own, limit / (norm + 1e-6))
+        return norm
 
 
-def sizes(parameters: Sequence[nn.Parameter]) -> list[int]:
-    """Numbers that the gradient of each has room for."""
-    return [-(-one.numel() // LINE) * LINE for one in parameters]
+def lasting(optimizer: AdamOptimizer) -> list[Tensor]:
+    """The weights, and what is remembered of each."""
+    return [*optimizer.state, *chain.from_iterable(state.values() for state in optimizer.state.values())]
 
 
-def neighbours_of(parameters: Sequence[nn.Parameter]) -> Neighbours | None:
+def room_for(optimizer: AdamOptimizer, ranks: int) -> int:
+    """Numbers of the norms, of `lasting` and of every rank's gradients, in this order."""
+    return _room(ranks) + sum(_room(one.numel()) for one in [*lasting(optimizer), *list(optimizer.state) * ranks])
+
+
+def _room(numbers: int) -> int:
+    return -(-numbers // LINE) * LINE
+
+
+def _places(memory: Tensor, tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """A part of `memory` for each of `tensors`, in their shapes."""
+    begin = 0
+    for one in tensors:
+        yield memory[begin : begin + one.numel()].view(one.shape)
+        begin += _room(one.numel())
+
+
+def neighbours_of(optimizer: AdamOptimizer) -> Neighbours | None:
     """None where the ranks have no memory in common; every one of them must call it."""
-    memory = common_memory((dist.get_world_size(), sum(sizes(parameters))), torch.float32)
-    return None if memory is None else Neighbours(parameters, memory)
+    memory = common_memory((room_for(optimizer, dist.get_world_size()),), torch.float32)
+    return None if memory is None else Neighbours(optimizer, memory)

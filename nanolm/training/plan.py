@@ -113,7 +113,7 @@ def measured_steps(setup: Setup, minutes: float) -> int:
         meter.read(progress)
         per_second = (progress.step - SKIPPED) / (time.perf_counter() - times[SKIPPED])
     setup.model.load_state_dict(weights)
-    setup.optimizer = setup.config.optim.build(setup.model, setup.precision)
+    setup.optimizer.reset()
     if setup.device.type in SYNCHRONOUS:
         speeds = np.diff(tokens)[SKIPPED:] / np.diff(times)[SKIPPED:]
         per_second = float(np.median(speeds)) * setup.steps_per_epoch / setup.batches.tokens
@@ -157,6 +157,7 @@ def compile_model(setup: Setup) -> bool:
             part._compiled_call_impl = None
         print(f"compile: {' '.join(str(error).split())[:200]}; the model runs as it is, slower", file=sys.stderr)
     setup.optimizer.zero_grad()
+    setup.loss.end_step()
     return parts[0]._compiled_call_impl is not None
 
 

@@ -22,7 +22,7 @@ from nanolm.scoring.floor import floor_bpb
 from nanolm.scoring.score import Score
 from nanolm.text import escape_controls
 from nanolm.training.display import duration, epochs
-from nanolm.training.distributed import from_first
+from nanolm.training.distributed import wait_for_all
 from nanolm.training.loop import Outlets, Session, score_split
 from nanolm.training.metrics import COLUMNS
 from nanolm.training.output import announced
@@ -34,7 +34,7 @@ LATE_FILES = (*CURVES, "metrics.csv", "samples.txt", "status.json", "test_bits.c
 
 def final_scores(session: Session) -> tuple[Score, Score | None]:
     """The scores of val and test under the best weights, which the model has from here on; None without a test."""
-    from_first(None)  # has written them
+    wait_for_all()  # the first has written them, and nobody reads the weights of the last step any more
     setup = session.setup
     setup.average = setup.optimizer = None
     give_back_memory()

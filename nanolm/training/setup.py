@@ -113,7 +113,8 @@ def set_up(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Setup:
     affordable(config.model, len(tokenizer), context, device.type)
     spin_unless_busy()  # from here on no process is forked that would have its threads
     model = Transformer(config.model, len(tokenizer), context, pieces).to(device)
-    loss, optimizer = Loss(model) if world_size() == 1 else rank_loss(model), config.optim.build(model, precision)
+    optimizer = config.optim.build(model, precision)
+    loss = Loss(model) if world_size() == 1 else rank_loss(model, optimizer)
     setup = Setup(
         config, cache, corpus, tokenizer, encoded, batches, context, device, precision, model, loss, optimizer
     )

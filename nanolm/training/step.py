@@ -80,10 +80,10 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def gradient(setup: Setup, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
-    """(summed nats, norm before clipping); leaves the gradient of the mean nats per target, clipped."""
+    """(summed nats, norm before clipping); leaves the gradient of the mean nats per target, clipped (`Loss`)."""
     nats = forward_backward(setup, batches)
     clip = setup.config.optim.clip
-    return nats, torch.nn.utils.clip_grad_norm_(setup.model.parameters(), math.inf if clip is None else clip)
+    return nats, setup.loss.clip(math.inf if clip is None else clip)
 
 
 def take_step(setup: Setup, batches: Sequence[Batch], progress: Progress, total: int, meter: Meter) -> None:
@@ -103,6 +103,7 @@ def take_step(setup: Setup, batches: Sequence[Batch], progress: Progress, total:
         setup.optimizer.found_inf = (~(nats + norm).isfinite()).float()
     with connected():
         setup.optimizer.step()
+        setup.loss.end_step()
     setup.optimizer.zero_grad()
     progress.step += 1
     progress.tokens += tokens
