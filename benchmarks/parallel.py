@@ -24,7 +24,7 @@ from pathlib import Path
 from timer import MOVIES
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, SKIPPED, TURNS = 14, 2, 3
+STEPS, SKIPPED, TURNS = 8, 2, 6
 SHORT = (3, 1, 1)  # the same with --short
 SHAPE = (
     "model=small model.dims=512 model.heads=8 model.nblocks=3 model.dropout=0 batch_size=64 threads=1 precision=fp32"

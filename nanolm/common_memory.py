@@ -1,34 +1,27 @@
 """Memory that the ranks of a run have in common where they are on one machine (Linux): what one writes, all see.
 
-In: a shape. Out: a tensor in the same memory for all of them. No file is left of it: it goes with the last process that
+In: a size. Out: a tensor in the same memory for all of them. No file is left of it: it goes with the last process that
 has it.
 """
 
-from __future__ import annotations
-
-import math
 import mmap
 import os
 import secrets
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+import torch
+import torch.distributed as dist
+from torch import Tensor
 
 
-def common_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
-    """Zeros of `shape`; None where the ranks are on several machines, or the first one's memory can't be had.
+def common_memory(numbers: int) -> Tensor | None:
+    """Zeros in fp32; None where the ranks are on several machines, or the first one's memory can't be had.
 
     Every rank must call it, and wait for the others between writing and what they read of it.
     """
-    import torch
-    import torch.distributed as dist
-
-    rank, world_size = dist.get_rank(), dist.get_world_size()
+    rank, world_size, nbytes = dist.get_rank(), dist.get_world_size(), 4 * numbers
     if not hasattr(os, "memfd_create") or world_size != int(os.environ.get("LOCAL_WORLD_SIZE", "1")):
         return None
-    nbytes, name = math.prod(shape) * dtype.itemsize, secrets.token_hex(8)
+    name = secrets.token_hex(8)
     descriptor = _made(name, nbytes) if rank == 0 else -1
     said = [f"/proc/{os.getpid()}/fd/{descriptor}", name]  # by the first rank
     dist.broadcast_object_list(said)
@@ -38,7 +31,7 @@ def common_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
     dist.all_reduce(apart)
     common = None
     if not apart:
-        common = torch.frombuffer(mmap.mmap(descriptor, nbytes), dtype=dtype).view(shape)
+        common = torch.frombuffer(mmap.mmap(descriptor, nbytes), dtype=torch.float32)
     if descriptor >= 0:
         os.close(descriptor)
     return common

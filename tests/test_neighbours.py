@@ -6,6 +6,7 @@ Threads take the part of processes here; test_parallel has real ones.
 import mmap
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from nanolm.optim import sharing
 from nanolm.optim.optimizer import AdamOptimizer
 from nanolm.optim.sharing import cost_of, deal, shared_out
 from nanolm.training import neighbours
+from nanolm.training.loss import NeighbourLoss
 from nanolm.training.neighbours import Neighbours, lasting, room_for
 
 RANKS = 3
@@ -39,6 +41,16 @@ def as_ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     monkeypatch.setattr(dist, "get_rank", lambda: here.rank)
     monkeypatch.setattr(dist, "get_world_size", lambda: RANKS)
     monkeypatch.setattr(dist, "barrier", meeting.wait)
+    numbers = torch.zeros(RANKS)
+
+    def add_up(number: Tensor) -> Tensor:
+        numbers[here.rank] = number
+        meeting.wait()
+        total = numbers.sum()
+        meeting.wait()
+        return total
+
+    monkeypatch.setattr(neighbours, "add_up", add_up)
 
     def run(function: Callable[[int], list[Tensor]]) -> list[list[Tensor]]:
         def on(rank: int) -> list[Tensor]:
@@ -52,21 +64,25 @@ def as_ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+@pytest.mark.parametrize("idle", [False, True])
 def test_ranks_with_one_model_in_common_train_as_one_process(
-    as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch, name: str
+    as_ranks: Ranks, monkeypatch: pytest.MonkeyPatch, name: str, idle: bool
 ) -> None:
-    """Each moves a part of the weights; the first one's are those of all from the beginning."""
+    """Each moves a part of the weights, which are the first one's at the beginning; idle: one has none to move."""
+    if idle:
+        monkeypatch.setattr(neighbours, "deal", lambda costs, ranks: [number % 2 for number in range(len(costs))])
     monkeypatch.setattr(neighbours, "BLOCK", 50)
     config = build("optim", {"name": name})
 
-    def parts(seed: int) -> tuple[list[nn.Parameter], AdamOptimizer]:
+    def parts(seed: int) -> tuple[Transformer, AdamOptimizer]:
         torch.manual_seed(seed)
         model = Transformer(ModelConfig(dims=16, heads=2, nblocks=2, context=8), 30, 8)
         optimizer = config.build(model)
         assert set(optimizer.state) == set(model.parameters())
-        return list(optimizer.state), optimizer
+        return model, optimizer
 
-    alone, optimizer = parts(0)
+    optimizer = parts(0)[1]
+    alone = list(optimizer.state)
     given = [[[size * torch.randn_like(one) for one in alone] for _ in range(RANKS)] for size in range(1, STEPS + 1)]
     given[1][1][3].zero_()
     norms = []
@@ -79,23 +95,24 @@ def test_ranks_with_one_model_in_common_train_as_one_process(
     ranks, memory = [parts(rank) for rank in range(RANKS)], torch.zeros(room_for(optimizer, RANKS))
 
     def train(rank: int) -> list[Tensor]:
-        parameters, own = ranks[rank]
-        ours, found, moved = Neighbours(own, memory), [], set[int]()
+        model, own = ranks[rank]
+        parameters = list(own.state)
+        ours, found, moved = NeighbourLoss(model, Neighbours(own, memory)), [], set[int]()
         for number, step in enumerate(given):
-            for place, (parameter, values) in enumerate(zip(parameters, step[rank], strict=True)):
-                parameter.grad = None if (number, rank, place) == (1, 1, 3) else values.clone()
-            ours.average()
+            with ours.one_pass(last=True):
+                for place, (parameter, values) in enumerate(zip(parameters, step[rank], strict=True)):
+                    parameter.grad = None if (number, rank, place) == (1, 1, 3) else values.clone()
             moved |= {place for place, parameter in enumerate(parameters) if parameter.grad is not None}
             found.append(ours.clip(LIMIT))
+            time.sleep(0.01 * (rank == 1))
             own.step()
-            dist.barrier()
+            ours.end_step()
             own.zero_grad()
-        return [torch.stack(found), torch.tensor(sorted(moved)), *lasting(own)]
+        return [torch.stack(found), torch.tensor(sorted(moved)), *(one.clone() for one in lasting(own))]
 
     results = as_ranks(train)
     assert sorted(torch.cat([moved for _, moved, *_ in results]).tolist()) == list(range(len(alone)))
-    for found, moved, *kept in results:
-        assert len(moved)
+    for found, _, *kept in results:
         torch.testing.assert_close(found, torch.stack(norms))
         torch.testing.assert_close(kept, lasting(optimizer), rtol=1e-4, atol=1e-5)
 
@@ -152,11 +169,11 @@ def test_memory_of_another_process_is_known_by_its_name() -> None:
 def test_ranks_of_several_machines_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        memory = common_memory.common_memory((2, 3), torch.float32)
+        memory = common_memory.common_memory(6)
         assert memory is not None
-        assert torch.equal(memory, torch.zeros(2, 3))
+        assert torch.equal(memory, torch.zeros(6))
         monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-        assert common_memory.common_memory((2, 3), torch.float32) is None  # LOCAL_WORLD_SIZE is 1
+        assert common_memory.common_memory(6) is None  # LOCAL_WORLD_SIZE is 1
     finally:
         dist.destroy_process_group()
 

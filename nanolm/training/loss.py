@@ -49,7 +49,7 @@ class Loss(nn.Module):
 
 
 def rank_loss(model: Transformer, optimizer: AdamOptimizer) -> Loss:
-    """Of one of several ranks: by their common memory where they are on one machine's CPU. Raises RankGone."""
+    """Of one of several ranks: by a common model and optimizer where they are on one machine's CPU. Raises RankGone."""
     wait_for_all()  # one may have read the text long before another
     with connected():
         neighbours = neighbours_of(optimizer) if model.device.type == "cpu" else None
@@ -81,7 +81,7 @@ class RankLoss(Loss):
         with nullcontext() if last else self.parallel.no_sync():
             yield
         if self.ends and last:
-            self.ends.end_step()
+            self.ends.hand_on()
 
 
 class NeighbourLoss(Loss):
@@ -140,7 +140,7 @@ class BothEnds(Loss):
         if self.step and self.last:
             self.step.sent.append(dist.all_reduce(gradient, async_op=True))
 
-    def end_step(self) -> None:
+    def hand_on(self) -> None:
         """Waits for what was sent, and hands it on to the embedding."""
         if self.step:
             for work in self.step.sent:

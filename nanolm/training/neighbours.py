@@ -8,13 +8,13 @@ cores that train (the idea is ZeRO's, https://arxiv.org/abs/1910.02054).
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from nanolm.common_memory import common_memory
 from nanolm.optim.optimizer import AdamOptimizer
 from nanolm.optim.sharing import deal
+from nanolm.training.distributed import add_up
 
 BLOCK = 1 << 16  # numbers that are added up together, and stay in a core's cache
 LINE = 16  # numbers of a line of the cache, at which each tensor begins
@@ -23,7 +23,8 @@ LINE = 16  # numbers of a line of the cache, at which each tensor begins
 class Neighbours:
     """memory: of `room_for` numbers, zeros in fp32; the first rank's weights are those of all from here on.
 
-    Whoever changes weights outside of a step, as by loading, must do so on all ranks alike.
+    Whoever changes weights outside of a step, as by loading, must do so on all ranks alike, and they must wait for each
+    other before one of them reads or changes anything else.
     """
 
     def __init__(self, optimizer: AdamOptimizer, memory: Tensor) -> None:
@@ -31,8 +32,7 @@ class Neighbours:
         self.parameters = list(optimizer.state)
         costs = [optimizer.cost(group, one) for group in optimizer.param_groups for one in group["params"]]
         self.is_own = [owner == self.rank for owner in deal(costs, ranks)]
-        places = _places(memory, [memory[:ranks], *lasting(optimizer), *self.parameters * ranks])
-        self.norms = next(places)  # of each rank's part of the gradient
+        places = _places(memory, [*lasting(optimizer), *self.parameters * ranks])
         for parameter in self.parameters:
             place = next(places)
             if self.rank == 0:
@@ -64,12 +64,10 @@ class Neighbours:
 
     def clip(self, limit: float) -> Tensor:
         """Scales the whole gradient to a norm of at most `limit`, each rank its part; returns the norm before it."""
-        own = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self.norms[self.rank] = nn.utils.get_total_norm(own)
-        dist.barrier()  # all norms are there
-        norm = self.norms.norm()
+        own = nn.utils.get_total_norm([one.grad for one in self.parameters if one.grad is not None])
+        norm = add_up(own.square()).sqrt()
         if norm > limit:
-            torch._foreach_mul_(own, limit / (norm + 1e-6))
+            nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
         return norm
 
 
@@ -79,12 +77,12 @@ def lasting(optimizer: AdamOptimizer) -> list[Tensor]:
 
 
 def room_for(optimizer: AdamOptimizer, ranks: int) -> int:
-    """Numbers of the norms, of `lasting` and of every rank's gradients, in this order."""
-    return _room(ranks) + sum(_room(one.numel()) for one in [*lasting(optimizer), *list(optimizer.state) * ranks])
+    """Numbers of `lasting` and of every rank's gradients, in this order."""
+    return sum(_room(one) for one in [*lasting(optimizer), *list(optimizer.state) * ranks])
 
 
-def _room(numbers: int) -> int:
-    return -(-numbers // LINE) * LINE
+def _room(tensor: Tensor) -> int:
+    return -(-tensor.numel() // LINE) * LINE
 
 
 def _places(memory: Tensor, tensors: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -92,10 +90,10 @@ def _places(memory: Tensor, tensors: Iterable[Tensor]) -> Iterator[Tensor]:
     begin = 0
     for one in tensors:
         yield memory[begin : begin + one.numel()].view(one.shape)
-        begin += _room(one.numel())
+        begin += _room(one)
 
 
 def neighbours_of(optimizer: AdamOptimizer) -> Neighbours | None:
     """None where the ranks have no memory in common; every one of them must call it."""
-    memory = common_memory((room_for(optimizer, dist.get_world_size()),), torch.float32)
+    memory = common_memory(room_for(optimizer, dist.get_world_size()))
     return None if memory is None else Neighbours(optimizer, memory)

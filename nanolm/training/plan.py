@@ -157,7 +157,6 @@ def compile_model(setup: Setup) -> bool:
             part._compiled_call_impl = None
         print(f"compile: {' '.join(str(error).split())[:200]}; the model runs as it is, slower", file=sys.stderr)
     setup.optimizer.zero_grad()
-    setup.loss.end_step()
     return parts[0]._compiled_call_impl is not None
 
 

@@ -160,3 +160,5 @@ def load_weights(setup: Setup, run: Run) -> None:
     What `run` has folded into its embedding stays in it, and the pieces of words begin anew.
     """
     setup.model.load_state_dict(setup.model.state_dict() | run.trained().state_dict())
+    if setup.average:
+        setup.average.module.load_state_dict(setup.model.state_dict())

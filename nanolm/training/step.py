@@ -60,7 +60,8 @@ def learning_rate(setup: Setup, step: int, total: int) -> float:
 
 
 def forward_backward(setup: Setup, batches: Sequence[Batch]) -> Tensor:
-    """Leaves the gradient of the mean nats per target of `batches`; returns their summed nats. Both over all ranks."""
+    """Leaves the gradient of the mean nats per target of `batches` (of neighbours, on each its part); returns their
+    summed nats. Both over all ranks."""
     tokens = sum(batch.tokens for batch in batches)
     nats = torch.zeros((), device=setup.device)
     for number, batch in enumerate(batches, 1):
