@@ -1,42 +1,32 @@
 """Several processes against one: real tokens per second of training with 1, 2, ... ranks of one thread each.
 
-python benchmarks/parallel.py [--short] [--network] [adamw | muon] [older checkout]: the ways take turns, some steps
-each, every one in a process of its own; with an older checkout its two ranks stand beside. --network puts the two
-ranks on machines of their own, two network namespaces with 1 Gbit/s between them (needs Linux, root, and the commands
-ip and tc). Bytes are those that go through sockets at a step, of two machines what the first one sends. Two trainings
-that share nothing stand beside: as they are, and as if each had waited for the other at the end of every step, as
-ranks must, who can hardly reach more on these cores.
+python benchmarks/parallel.py [--short] [--network] [adamw | muon] [older checkout]: all ways are there at once and take
+turns, a step each, so that what slows the machine slows them alike; with an older checkout its two ranks stand beside.
+--network puts the two ranks on machines of their own, two network namespaces with 1 Gbit/s between them (needs Linux,
+root, and the commands ip and tc). Bytes are those that go through sockets at a step, of two machines what the first one
+sends. Two trainings that share nothing stand beside: as they are, and as if each had waited for the other at the end of
+every step, as ranks must, who can hardly reach more on these cores.
 """
 
-import csv
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import pairwise
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-
-from timer import MOVIES
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, SKIPPED, TURNS = 8, 2, 6
-SHORT = (3, 1, 1)  # the same with --short
-SHAPE = (
-    "model=small model.dims=512 model.heads=8 model.nblocks=3 model.dropout=0 batch_size=64 threads=1 precision=fp32"
-)
-SHAPE += " tokenizer=word tracking=disabled samples=0 compile=off log_every=1 eval_every=100000"
-FILMS = f"data=movie_plots data.path={MOVIES} data.maxlen=128 tokenizer.minfreq=12"
-Step = tuple[int, float]  # tokens, seconds
+STEPS, SKIPPED = 34, 2
+SHORT = (4, 1)  # the same with --short
 LAUNCH = [sys.executable, "-m", "torch.distributed.run"]
 OPTIMIZERS = ("adamw", "muon")
 APART = 0  # ranks of no run: two runs instead
-IN_STEP = "2 apart, in step"
 HOSTS = ("nanolm0", "nanolm1")
+Step = tuple[int, float]  # tokens, seconds
 
 
 def launched_on(number: int) -> list[str]:
@@ -44,64 +34,6 @@ def launched_on(number: int) -> list[str]:
     host = HOSTS[number]
     where = ["--nnodes=2", f"--node-rank={number}", "--master-addr=10.77.0.1", "--master-port=29577"]
     return ["ip", "netns", "exec", host, "env", f"GLOO_SOCKET_IFNAME=v{host}", *LAUNCH, *where, "--nproc-per-node=1"]
-
-
-def words(root: Path, optim: str, outputs: Path) -> list[str]:
-    """What the train.py of `root` is told."""
-    plain = ["model.spelling=0"] if (root / "nanolm/model/spelling.py").exists() else []  # older ones have no other
-    data = FILMS if MOVIES.exists() else "data.plots=20000"
-    return [*f"{SHAPE} {data}".split(), f"optim={optim}", "tokens=10000000", f"outputs={outputs}", *plain]
-
-
-def steps(root: Path, ranks: int, optim: str, place: Path, network: bool) -> tuple[list[Step], float]:
-    """(each step, bytes sent a step) of a training that is stopped after STEPS steps."""
-    outputs = Path(tempfile.mkdtemp(dir=place))
-    (outputs / "cache").symlink_to(place / f"cache-{root.name}")
-    door = ["train.py", *words(root, optim, outputs)]
-    if ranks == 1:
-        commands = [[sys.executable, *door]]
-    elif network:
-        commands = [[*launched_on(number), *door] for number in range(len(HOSTS))]
-    else:
-        commands = [[*LAUNCH, "--standalone", f"--nproc-per-node={ranks}", *door]]
-    env, quiet = os.environ | {"OMP_NUM_THREADS": "1"}, subprocess.DEVNULL
-    with open(outputs / "told.txt", "w") as told:
-        processes = [subprocess.Popen(command, cwd=root, env=env, stdout=quiet, stderr=told) for command in commands]
-    sent: list[int] = []
-    try:
-        while all(process.poll() is None for process in processes):
-            for process in processes:
-                try:
-                    process.wait(0.1)
-                except subprocess.TimeoutExpired:
-                    continue
-            if (done := len(rows(outputs))) > len(sent):
-                sent += [bytes_sent(network)] * (done - len(sent))
-            if done > STEPS:
-                break
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(120)
-    seen = [(int(float(row["tokens"])), float(row["tokens_per_s"])) for row in rows(outputs)[: STEPS + 1]]
-    if len(seen) <= STEPS:
-        raise SystemExit(f"{' '.join(commands[0])}: ended early\n{(outputs / 'told.txt').read_text()}")
-    made = [(now - before, (now - before) / speed) for (before, _), (now, speed) in pairwise(seen)]
-    return made[SKIPPED:], (sent[STEPS] - sent[SKIPPED]) / (STEPS - SKIPPED)
-
-
-def rate(made: list[Step]) -> float:
-    """Tokens per second over all steps, as a whole training has them."""
-    return sum(tokens for tokens, _ in made) / sum(seconds for _, seconds in made)
-
-
-def rows(outputs: Path) -> list[dict[str, str]]:
-    """The rows of the one run under `outputs` so far."""
-    for path in outputs.glob("2*/metrics.csv"):
-        with open(path, newline="") as file:
-            return [row for row in csv.DictReader(file) if row.get("tokens_per_s")]
-    return []
 
 
 def bytes_sent(network: bool) -> int:
@@ -137,65 +69,99 @@ def two_hosts() -> Iterator[None]:
             run(f"ip netns del {host}")
 
 
-def apart(optim: str, place: Path) -> dict[str, tuple[float, float]]:
-    """The same of two trainings of one process at once, which take the same batches."""
-    with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(steps, ROOT, 1, optim, place, False) for _ in range(2)]
-    one, other = (each.result()[0] for each in both)
-    in_step = [(2 * tokens, max(mine, its)) for (tokens, mine), (_, its) in zip(one, other, strict=True)]
-    return {"2 apart": (rate(one) + rate(other), 0.0), IN_STEP: (rate(in_step), 0.0)}
+class Way:
+    """Processes of `one_step.py` that train a step when told to: ranks of one run, or APART."""
+
+    def __init__(self, root: Path, ranks: int, optim: str, place: Path, network: bool = False) -> None:
+        door = [str(ROOT / "benchmarks" / "one_step.py"), optim, str(place / root.name)]
+        commands = [[sys.executable, *door]] * (2 if ranks == APART else 1)
+        if ranks > 1:
+            commands = [[*LAUNCH, "--standalone", f"--nproc-per-node={ranks}", *door]]
+        if ranks > 1 and network:
+            commands = [[*launched_on(number), *door] for number in range(len(HOSTS))]
+        env, both = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}, subprocess.PIPE
+        self.processes = [
+            subprocess.Popen(command, cwd=root, env=env, stdin=both, stdout=both, text=True) for command in commands
+        ]
+        self.network = network and ranks > 1
+        self.heard = self.processes if ranks == APART else self.processes[:1]
+        self.made: list[list[Step]] = [[] for _ in self.heard]  # of each that is heard
+        self.sent: list[int] = []
+
+    def step(self) -> None:
+        """Of all its processes at once."""
+        before = bytes_sent(self.network)
+        for process in self.heard:
+            print(file=pipe(process.stdin), flush=True)
+        lines = [pipe(process.stdout).readline().split() for process in self.heard]
+        if not all(lines):
+            raise SystemExit("a process ended early; its words are above")
+        for made, (tokens, seconds) in zip(self.made, lines, strict=True):
+            made.append((int(tokens), float(seconds)))
+        self.sent.append(bytes_sent(self.network) - before)
+
+    def close(self) -> None:
+        """Ends its processes."""
+        for process in self.processes:
+            process.communicate()
+
+
+def pipe(of: IO[str] | None) -> IO[str]:
+    """Which a process that was started with pipes has."""
+    assert of
+    return of
 
 
 def compare(optim: str, older: Path | None, place: Path, network: bool) -> None:
     """Prints the table of one optimizer."""
-    ways = {"1 process": (ROOT, 1), "2 apart": (ROOT, APART), "2 ranks": (ROOT, 2)}
-    if older:
-        ways["2 ranks, older"] = (older, 2)
+    roots = {"2 ranks": ROOT} | ({"2 ranks, older": older} if older else {})
+    for root in roots.values():
+        Way(root, 1, optim, place).close()  # the text is read once
+    ways = {"1 process": Way(ROOT, 1, optim, place), "2 apart": Way(ROOT, APART, optim, place)}
+    ways |= {name: Way(root, 2, optim, place, network) for name, root in roots.items()}
     if not network and (os.cpu_count() or 1) >= 4:
-        ways["4 ranks"] = (ROOT, 4)
-    found = defaultdict[str, list[tuple[float, float]]](list)
-    for _ in range(TURNS):
-        for name, (root, ranks) in ways.items():
-            if ranks == APART:
-                results = apart(optim, place)
-            else:
-                made, sent = steps(root, ranks, optim, place, network)
-                results = {name: (rate(made), sent)}
-            for each, result in results.items():
-                found[each].append(result)
-    print(f"\n| {optim} | real tokens/s | ratio, each turn's | MB sent a step |\n|---|---|---|---|")
-    for name, figures in found.items():
-        ratios = [one[0] / first[0] for one, first in zip(figures, found["1 process"], strict=True)]
-        sent = statistics.median(one[1] for one in figures) / 1e6
-        speed = statistics.median(one[0] for one in figures)
-        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"| {name} | {speed:,.0f} | {statistics.median(ratios):.2f} ({each}) | {sent:,.1f} |", flush=True)
+        ways["4 ranks"] = Way(ROOT, 4, optim, place)
+    try:
+        for _ in range(STEPS):
+            for way in random.sample(list(ways.values()), len(ways)):
+                way.step()
+    finally:
+        for way in ways.values():
+            way.close()
+    made = {name: [steps[SKIPPED:] for steps in way.made] for name, way in ways.items()}
+    together = zip(*made["2 apart"], strict=True)
+    made["2 apart, in step"] = [[(sum(n for n, _ in step), max(seconds for _, seconds in step)) for step in together]]
+    print(f"\n| {optim} | real tokens/s | ratio (quartiles of steps') | MB sent a step |\n|---|---|---|---|")
+    [alone] = made["1 process"]
+    for name, parts in made.items():
+        speed = sum(map(rate, parts))
+        ratios = [
+            sum(n / seconds for n, seconds in step) / rate([one]) for *step, one in zip(*parts, alone, strict=True)
+        ]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        sent = statistics.median(ways[name].sent[SKIPPED:]) / 1e6 if name in ways else 0.0
+        ratio = f"{speed / rate(alone):.2f} ({low:.2f} to {high:.2f})"
+        print(f"| {name} | {speed:,.0f} | {ratio} | {sent:,.1f} |", flush=True)
+
+
+def rate(made: list[Step]) -> float:
+    """Tokens per second over all steps, as a whole training has them."""
+    return sum(tokens for tokens, _ in made) / sum(seconds for _, seconds in made)
 
 
 def main() -> None:
-    global STEPS, SKIPPED, TURNS
+    global STEPS, SKIPPED
     arguments = sys.argv[1:]
     if "--short" in arguments:
-        STEPS, SKIPPED, TURNS = SHORT
+        STEPS, SKIPPED = SHORT
     network = "--network" in arguments
     older = next((Path(one).resolve() for one in arguments if not one.startswith("-") and one not in OPTIMIZERS), None)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for root in filter(None, (ROOT, older)):  # the text is read once, before anything is timed
-            outputs = place / f"fill-{root.name}"
-            door = [sys.executable, "train.py", *words(root, "adamw", outputs)]
-            door[door.index("tokens=10000000")] = "tokens=1"
-            subprocess.run(door, cwd=root, check=True, stdout=subprocess.DEVNULL)
-            (outputs / "cache").rename(place / f"cache-{root.name}")
-        print(
-            f"\n## Several processes\n\n{os.cpu_count()} cores; {'1 Gbit/s between two' if network else 'one machine'}"
-        )
+    where = "1 Gbit/s between two" if network else "one machine"
+    print(f"\n## Several processes\n\n{os.cpu_count()} cores; {where}")
+    with tempfile.TemporaryDirectory() as place:
         for optim in [one for one in OPTIMIZERS if one in arguments] or OPTIMIZERS:
-            if network:
-                with two_hosts():
-                    compare(optim, older, place, network)
-            else:
-                compare(optim, older, place, network)
+            with two_hosts() if network else nullcontext():
+                compare(optim, older, Path(place), network)
 
 
 if __name__ == "__main__":
