@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from tiny_run import free_port, tiny_config
 from nanolm.corpus.batches import IGNORE, TrainingBatches, share
 from nanolm.errors import ConfigError, RankGone, RunError
 from nanolm.scoring.score import encoded_nats
-from nanolm.training import distributed, loss, setup, step
+from nanolm.training import distributed, heartbeat, loss, setup, step
 from nanolm.training.loss import Loss, RankLoss
 from nanolm.training.plan import step_batches
 from nanolm.training.progress import Progress
@@ -158,6 +159,24 @@ def test_small_buckets_are_for_ranks_of_several_machines(tmp_path: Path, monkeyp
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
         RankLoss(made.model)
     assert sizes == [loss.BUCKET, None]
+
+
+def test_waiting_says_nothing_and_ends_with_a_rank_that_never_came(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(heartbeat, "LOOK", 0.01)
+    first = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True)
+    second = torch.distributed.TCPStore("127.0.0.1", first.port)
+    heart = heartbeat.Heartbeat(first, second, "run", 0, 2)
+    later = threading.Timer(0.2, second.set, ("said", ""))
+    later.start()
+    heart.wait(["said"])
+    later.join()
+    monkeypatch.setattr(heartbeat, "STARTING", 0.1)
+    with pytest.raises(RankGone, match=r"^rank 0 and rank 1 of 2 has ended or can't be reached"):
+        heart.wait(["never"])
+    heart.stop()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

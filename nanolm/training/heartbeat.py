@@ -7,14 +7,14 @@ says again each second that it is there. Knows no model and no run.
 import threading
 import time
 from contextlib import suppress
-from datetime import timedelta
 
 import torch.distributed as dist
 
 from nanolm.errors import NanolmError, RankGone, one_line
 
 BEAT = 1.0  # seconds after which every rank says again that it is there
-LOOK = timedelta(seconds=2)  # how long to wait for somebody before looking whether all are there
+LOOK = 2.0  # seconds to wait for somebody before looking whether all are there
+LONGEST = 0.1  # seconds between two looks at what somebody has said
 SILENCE = 50.0  # seconds without a beat after which a rank has gone: reading a text may hold its thread up
 STARTING = 600.0  # seconds in which every rank must have had its first
 
@@ -46,19 +46,21 @@ class Heartbeat:
     def wait(self, keys: list[str]) -> None:
         """Until all keys are in the store, for as long as every rank is there; raises RankGone."""
         beats, since = self.beats(), [time.monotonic()] * len(self.everybody)
-        while True:
-            try:
-                self.store.wait(keys, LOOK)
-                return
-            except dist.DistStoreError:  # not yet
-                now, found = time.monotonic(), self.beats()
+        pause, looked = 0.001, time.monotonic()
+        try:
+            while not self.store.check(keys):  # its own wait says each time that it has waited, in two lines
+                time.sleep(pause)
+                pause, now = min(2 * pause, LONGEST), time.monotonic()
+                if now - looked < LOOK:
+                    continue
+                looked, found = now, self.beats()
                 since = [at if one == other else now for at, one, other in zip(since, beats, found, strict=True)]
                 beats = found
                 silent = {one for one in self.everybody if now - since[one] > (SILENCE if beats[one] else STARTING)}
                 if gone := silent | self.last_words().keys():
-                    raise self.gone(gone) from None
-            except dist.DistError as error:
-                raise self.who_has_gone() from error
+                    raise self.gone(gone)
+        except dist.DistError as error:
+            raise self.who_has_gone() from error
 
     def beats(self) -> list[int]:
         """How often each rank has said that it is there."""
